@@ -1,0 +1,129 @@
+"""Processes: how data becomes noise, and how one step goes back when x0 is believed to be known.
+
+    corrupt     x_t ~ q(x_t | x0)                        the one-step closed form of the forward process
+    step        x_s ~ q(x_s | x_t, x0),  s < t           the posterior, given a belief about x0
+    prior       x_1, as it is before any step back
+
+A process has no weights. The samplers know nothing but these three verbs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from carrara.beliefs import Belief, Point
+from carrara.errors import InputError
+from carrara.rng import Streams
+from carrara.schedules import Schedule
+
+B = TypeVar("B", bound=Belief, contravariant=True)
+
+
+class Process(Protocol, Generic[B]):
+    """The forward corruption and its reverse, for Gaussian noise as for any other."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def prior(self, shape: Sequence[int], rng: Streams) -> Tensor:
+        """x_1 of shape (B, *shape), row i from stream i."""
+        ...
+
+    def corrupt(self, x0: Tensor, t: Tensor, rng: Streams) -> tuple[Tensor, Tensor]:
+        """(x_t, noise) for x0 (B, *) at t: a scalar or (B,)."""
+        ...
+
+    def step(self, x_t: Tensor, belief: B, t: Tensor, s: Tensor, rng: Streams | None, eta: float = 1.0) -> Tensor:
+        """x_s from x_t, s < t; eta = 1 draws from q(x_s | x_t, x0), eta = 0 adds no new noise and may go without `rng`."""
+        ...
+
+    def level(self, t: Tensor) -> Tensor:
+        """What a network is told of t, from 0 (data) to 1 (noise)."""
+        ...
+
+
+def like(coefficient: Tensor, x: Tensor) -> Tensor:
+    """A coefficient, scalar or (B,), ready to multiply x (B, *): in x's dtype and device, with trailing axes of 1."""
+    coefficient = coefficient.to(dtype=x.dtype, device=x.device)
+    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - 1)) if coefficient.ndim else coefficient
+
+
+class Gaussian:
+    """x_t = alpha(t) x0 + sigma(t) eps, with eps standard normal.
+
+    Source: Denoising Diffusion Probabilistic Models, Ho et al., 2020, eq. 4 and 6–7, in continuous time as in Variational
+    Diffusion Models, Kingma et al., 2021, appendix A.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def prior(self, shape: Sequence[int], rng: Streams) -> Tensor:
+        """N(0, alpha(1)² + sigma(1)²), the variance of x_1 when the data's is one: (B, *shape) float32.
+
+        That is DDPM's N(0, 1) under every variance-preserving schedule.
+        """
+        one = torch.ones((), dtype=torch.float64)
+        std = torch.hypot(self.schedule.alpha(one), self.schedule.sigma(one))
+        return std.float() * rng.normal(shape)
+
+    def corrupt(self, x0: Tensor, t: Tensor, rng: Streams) -> tuple[Tensor, Tensor]:
+        """(x_t, eps): q(x_t | x0) in one step."""
+        eps = rng.normal(x0.shape[1:], dtype=x0.dtype, device=x0.device)
+        return self.mix(x0, eps, t), eps
+
+    def mix(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """alpha(t) x0 + sigma(t) eps."""
+        return like(self.schedule.alpha(t), x0) * x0 + like(self.schedule.sigma(t), x0) * eps
+
+    def eps(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """The noise that x_t holds if x0 is the data: (x_t − alpha x0) / sigma, t > 0."""
+        return (x_t - like(self.schedule.alpha(t), x_t) * x0) / like(self.schedule.sigma(t), x_t)
+
+    def posterior_variance(self, t: Tensor, s: Tensor) -> Tensor:
+        """The variance of q(x_s | x_t, x0): sigma_s² (1 − SNR_t / SNR_s), shape of t.
+
+        On DDPM's grid it is beta-tilde, (1 − alpha-bar_{t−1}) / (1 − alpha-bar_t) · beta_t.
+        """
+        ratio = self.schedule.logsnr(t) - self.schedule.logsnr(s)
+        return -(self.schedule.sigma(s) ** 2) * torch.expm1(ratio)
+
+    def posterior_mean(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """The mean of q(x_s | x_t, x0): alpha_s x0 + √(sigma_s² − variance) · eps."""
+        kept = (self.schedule.sigma(s) ** 2 - self.posterior_variance(t, s)).clamp(min=0).sqrt()
+        return like(self.schedule.alpha(s), x_t) * x0 + like(kept, x_t) * self.eps(x_t, x0, t)
+
+    def step(self, x_t: Tensor, belief: Point, t: Tensor, s: Tensor, rng: Streams | None, eta: float = 1.0) -> Tensor:
+        """x_s = alpha_s x0 + √(sigma_s² − eta² variance) · eps + eta √variance · z.
+
+        eta = 1 is DDPM's Algorithm 2 with the posterior's own variance, eta = 0 is DDIM; between them DDIM's eq. 12.
+        Source: Denoising Diffusion Implicit Models, Song et al., 2021, eq. 12 and 16.
+        """
+        variance = eta**2 * self.posterior_variance(t, s)
+        kept = (self.schedule.sigma(s) ** 2 - variance).clamp(min=0).sqrt()
+        x_s = like(self.schedule.alpha(s), x_t) * belief.x0 + like(kept, x_t) * self.eps(x_t, belief.x0, t)
+        if eta == 0:
+            return x_s
+        if rng is None:
+            raise InputError(
+                f"a step with eta = {eta} adds noise and needs the samples' random streams: pass rng, or eta = 0"
+            )
+        return x_s + like(variance.sqrt(), x_t) * rng.normal(x_t.shape[1:], dtype=x_t.dtype, device=x_t.device)
+
+    def straight(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(c, clock): coordinates in which x_t / c is affine in the clock while x0 and eps are held.
+
+        Where something of the data is left at t = 1 they are EDM's, c = alpha and clock = sigma / alpha; else those of flow
+        matching, c = alpha + sigma and clock = sigma / c, which stay finite.
+        """
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        c = alpha + sigma if self.schedule.zero_terminal else alpha
+        return c, sigma / c
+
+    def level(self, t: Tensor) -> Tensor:
+        """The noise level as an angle, see Schedule.level."""
+        return self.schedule.level(t)

@@ -1,0 +1,45 @@
+"""Samplers that draw from the posterior q(x_s | x_t, x0), the belief standing in for x0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from carrara.denoisers import Cond, Denoiser
+from carrara.rng import Streams
+from carrara.samplers.step import Step, pairs
+
+
+@torch.no_grad()
+def ancestral(
+    denoiser: Denoiser,
+    x: Tensor,
+    times: Tensor,
+    cond: Cond | None = None,
+    *,
+    rng: Streams | None,
+    eta: float = 1.0,
+) -> Iterator[Step]:
+    """x_s ~ q(x_s | x_t, belief(x_t)), step by step, for any process.
+
+    On the grid t = i/T with Gaussian noise it is DDPM's Algorithm 2 (with the posterior's variance); eta < 1 adds less
+    noise, eta = 0 none.
+
+    Source: Denoising Diffusion Probabilistic Models, Ho et al., 2020, algorithm 2.
+    """
+    for index, t, s in pairs(times):
+        belief = denoiser(x, t, cond)
+        x = denoiser.process.step(x, belief, t, s, rng, eta=eta)
+        yield Step(index, t, s, x, belief)
+
+
+def ddim(
+    denoiser: Denoiser, x: Tensor, times: Tensor, cond: Cond | None = None, *, rng: Streams | None = None
+) -> Iterator[Step]:
+    """The ancestral sampler that adds no noise (eta = 0): order 1.
+
+    Source: Denoising Diffusion Implicit Models, Song et al., 2021, eq. 12.
+    """
+    return ancestral(denoiser, x, times, cond, rng=rng, eta=0.0)

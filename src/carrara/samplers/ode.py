@@ -1,0 +1,64 @@
+"""One-step solvers of the probability-flow ODE.
+
+They walk in the process's straight coordinates y = x / c against its clock, in which a constant belief is a straight line:
+EDM's (x / alpha, sigma / alpha), or flow matching's where alpha(1) = 0. See Gaussian.straight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from carrara.beliefs import Point
+from carrara.denoisers import Cond, Denoiser
+from carrara.processes import Gaussian, like
+from carrara.rng import Streams
+from carrara.samplers.step import Step, pairs
+
+
+def slope(process: Gaussian, x: Tensor, belief: Point, t: Tensor) -> Tensor:
+    """dy / dclock at (x, t): eps in EDM's coordinates, eps − x0 in flow matching's."""
+    eps = process.eps(x, belief.x0, t)
+    return eps - belief.x0 if process.schedule.zero_terminal else eps
+
+
+def advance(process: Gaussian, x: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """x_s when the slope is held from t to s."""
+    (c_t, clock_t), (c_s, clock_s) = process.straight(t), process.straight(s)
+    return like(c_s / c_t, x) * x + like(c_s * (clock_s - clock_t), x) * slope
+
+
+@torch.no_grad()
+def euler(
+    denoiser: Denoiser, x: Tensor, times: Tensor, cond: Cond | None = None, *, rng: Streams | None = None
+) -> Iterator[Step]:
+    """Euler's method: order 1, one evaluation a step. In straight coordinates it is DDIM.
+
+    Source: Elucidating the Design Space of Diffusion-Based Generative Models, Karras et al., 2022, eq. 1.
+    """
+    for index, t, s in pairs(times):
+        belief = denoiser(x, t, cond)
+        x = advance(denoiser.process, x, slope(denoiser.process, x, belief, t), t, s)
+        yield Step(index, t, s, x, belief)
+
+
+@torch.no_grad()
+def heun(
+    denoiser: Denoiser, x: Tensor, times: Tensor, cond: Cond | None = None, *, rng: Streams | None = None
+) -> Iterator[Step]:
+    """Heun's method: order 2, two evaluations a step, one in the step that ends at t = 0.
+
+    Source: Karras et al., 2022, algorithm 1.
+    """
+    process = denoiser.process
+    for index, t, s in pairs(times):
+        belief = denoiser(x, t, cond)
+        first = slope(process, x, belief, t)
+        ahead = advance(process, x, first, t, s)
+        if s > 0:
+            second = slope(process, ahead, denoiser(ahead, s, cond), s)
+            ahead = advance(process, x, (first + second) / 2, t, s)
+        x = ahead
+        yield Step(index, t, s, x, belief)
