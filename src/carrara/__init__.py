@@ -1,3 +1,84 @@
-"""carrara: diffusion models in one vocabulary."""
+"""carrara: diffusion models of images, sound and text in one vocabulary.
+
+>>> import carrara
+>>> model = carrara.load("runs/digits")           # doctest: +SKIP
+>>> pictures = model.sample(16, label=3)          # doctest: +SKIP
+
+Public names are imported when they are first used, so that `import carrara` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from carrara.analytic import GaussianMixture, MixtureDenoiser
+    from carrara.beliefs import Point
+    from carrara.denoisers import GaussianDenoiser
+    from carrara.errors import CarraraError, InputError, RunError
+    from carrara.guidance import Guided, guided
+    from carrara.model import Model, build, load
+    from carrara.processes import Gaussian
+    from carrara.recipe import Recipe
+    from carrara.rng import Streams
+    from carrara.samplers import SAMPLERS, Step
+    from carrara.sampling import Sampling
+    from carrara.times import grid
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "CarraraError": "errors",
+    "Gaussian": "processes",
+    "GaussianDenoiser": "denoisers",
+    "GaussianMixture": "analytic",
+    "Guided": "guidance",
+    "InputError": "errors",
+    "MixtureDenoiser": "analytic",
+    "Model": "model",
+    "Point": "beliefs",
+    "Recipe": "recipe",
+    "RunError": "errors",
+    "SAMPLERS": "samplers",
+    "Sampling": "sampling",
+    "Step": "samplers",
+    "Streams": "rng",
+    "build": "model",
+    "grid": "times",
+    "guided": "guidance",
+    "load": "model",
+}
+
+__all__ = [
+    "SAMPLERS",
+    "CarraraError",
+    "Gaussian",
+    "GaussianDenoiser",
+    "GaussianMixture",
+    "Guided",
+    "InputError",
+    "MixtureDenoiser",
+    "Model",
+    "Point",
+    "Recipe",
+    "RunError",
+    "Sampling",
+    "Step",
+    "Streams",
+    "__version__",
+    "build",
+    "grid",
+    "guided",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'carrara' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"carrara.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

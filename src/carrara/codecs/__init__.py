@@ -1,0 +1,3 @@
+"""Codecs: media to x0 and back."""
+
+CODECS: dict[str, str] = {"pixels": "carrara.codecs.pixels:Pixels"}

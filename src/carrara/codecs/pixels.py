@@ -1,0 +1,28 @@
+"""Pictures as their own pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from carrara.errors import InputError, NonFinite
+
+
+class Pixels:
+    """uint8 pictures (B, C, H, W) from 0 to 255, as float32 x0 from −1 to 1."""
+
+    def encode(self, media: Tensor) -> Tensor:
+        """x0 (B, C, H, W) float32 in [−1, 1]. Raises InputError for anything but uint8."""
+        if media.dtype != torch.uint8:
+            raise InputError(f"pictures of dtype {media.dtype} were given; they must be uint8, 0 to 255")
+        return media.float() / 127.5 - 1
+
+    def decode(self, x0: Tensor) -> Tensor:
+        """uint8 pictures, values beyond [−1, 1] clipped. Raises NonFinite for NaN or infinity."""
+        if not bool(torch.isfinite(x0).all()):
+            raise NonFinite("the sampled x0 holds NaN or infinity, so there is no picture to decode")
+        return ((x0.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+    def shape(self, media_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one x0, given that of one picture."""
+        return media_shape

@@ -1,0 +1,119 @@
+"""Files that are whole or not there: staged, flushed to the disk, renamed, with their hashes written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from carrara.errors import DamagedFile, InputError
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Waits until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Writes a file at once or not at all: a reader sees the old content or the new."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
+    staging.write_bytes(content.encode() if isinstance(content, str) else content)
+    flush(staging)
+    staging.replace(path)
+    flush(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON, indented, at once or not at all."""
+    write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises DamagedFile where it is none."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DamagedFile(f"{path} is not readable as JSON ({error}); it is damaged") from error
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Makes the folder `path` from what `fill` writes into a staging folder beside it, a manifest of hashes last.
+
+    An existing `path` is replaced. Killed at any moment, `path` is the old folder, the new one, or absent; never half.
+    """
+    staging = path.with_name(f".{path.name}.staging")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    fill(staging)
+    members = sorted(p for p in staging.iterdir() if p.is_file())
+    write_json(staging / MANIFEST, {"sha256": {p.name: sha256(p) for p in members}})
+    for member in members:
+        flush(member)
+    flush(staging)
+    if path.exists():
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        path.replace(old)
+        staging.replace(path)
+        shutil.rmtree(old)
+    else:
+        staging.replace(path)
+    flush(path.parent)
+
+
+def check_folder(path: Path) -> None:
+    """Raises DamagedFile, naming the file, unless every file is what the folder's manifest says."""
+    if not (path / MANIFEST).is_file():
+        raise DamagedFile(f"{path} has no {MANIFEST}: it was not written to its end")
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), dict):
+        raise DamagedFile(f"{path / MANIFEST} is damaged: it holds no hashes")
+    for name, expected in manifest["sha256"].items():
+        if not (path / name).is_file():
+            raise DamagedFile(f"{path / name} is missing, though {MANIFEST} lists it")
+        if sha256(path / name) != expected:
+            raise DamagedFile(f"{path / name} is damaged: its SHA-256 is not the one in {MANIFEST}")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process; a second one that asks is refused with InputError."""
+    import fcntl
+
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{folder} is in use by another carrara process; wait for it, end it, or choose another --out"
+            ) from error
+        yield
+
+
+def writable_folder(path: Path) -> Path:
+    """The folder, made if need be. Raises InputError where nothing can be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write into {path} ({error.strerror}); choose another folder with --out") from error
+    return path

@@ -1,0 +1,181 @@
+"""A Model: condition + denoiser + codec, with how it is sampled. One folder: what is saved, loaded, moved and served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carrara import __version__, files, tensors
+from carrara.conditions.base import Condition
+from carrara.denoisers import GaussianDenoiser
+from carrara.errors import InputError
+from carrara.processes import Gaussian
+from carrara.recipe import Recipe, check
+from carrara.rng import Streams
+from carrara.samplers import Step
+from carrara.sampling import Sampling, part
+
+WEIGHTS = "network.safetensors"
+DESCRIPTION = "model.json"
+FORMAT = 1
+
+
+@dataclass
+class Model:
+    """The three modules, each trained or made apart, and what is known of them."""
+
+    recipe: Recipe
+    condition: Condition
+    denoiser: GaussianDenoiser
+    codec: Any
+    sampling: Sampling
+    shape: tuple[int, ...]
+    """Of one picture: (C, H, W)."""
+    classes: tuple[str, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the card tells: the data, its licence and fingerprint, versions, figures."""
+
+    @property
+    def parameters(self) -> int:
+        """The number of the network's parameters."""
+        return sum(p.numel() for p in self.denoiser.network.parameters())
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        seeds: Sequence[int] | None = None,
+        batch: int = 64,
+        progress: Callable[[int, int], None] | None = None,
+        **wishes: Any,
+    ) -> Tensor:
+        """n pictures, uint8 (n, C, H, W). Sample i has the seed `seed` + i, or seeds[i], and its own random stream.
+
+        `label=` (a number or name, or one for each) says what is asked for; every field of `Sampling` can be given by name
+        (steps=50, sampler="ddim", guidance_scale=2.0, …). Raises InputError for what cannot be done.
+        """
+        seeds = seeds_of(n, seed, seeds)
+        sampling, cond = self.plan(len(seeds), wishes)
+        pictures = []
+        for start in range(0, len(seeds), batch):
+            rows = slice(start, start + batch)
+            for step in self.walk(seeds[rows], part(cond, rows), sampling):
+                last = step
+            pictures.append(self.codec.decode(last.x).cpu())
+            if progress is not None:
+                progress(min(start + batch, len(seeds)), len(seeds))
+        return torch.cat(pictures)
+
+    def film(self, seeds: Sequence[int], **wishes: Any) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """(t, x_t, the x0 believed at t) for each step, both decoded to uint8 (B, C, H, W); last (0, x_0, x_0)."""
+        sampling, cond = self.plan(len(seeds), wishes)
+        x = self.denoiser.process.prior(self.codec.shape(self.shape), Streams(seeds))
+        for step in self.walk(seeds, cond, sampling):
+            yield float(step.t), self.codec.decode(x.cpu()), self.codec.decode(step.belief.preview.cpu())
+            x = step.x
+        yield 0.0, self.codec.decode(x.cpu()), self.codec.decode(x.cpu())
+
+    def plan(self, count: int, wishes: Mapping[str, Any]) -> tuple[Sampling, Any]:
+        """The sampling settings and the condition that these wishes come to."""
+        known = set(Sampling.__dataclass_fields__)
+        sampling = self.sampling.changed(**{k: v for k, v in wishes.items() if k in known})
+        return sampling, self.condition.ask(count, **{k: v for k, v in wishes.items() if k not in known})
+
+    def walk(self, seeds: Sequence[int], cond: Any, sampling: Sampling | None = None) -> Iterator[Step]:
+        """The Steps of one batch, on the network's device, without gradients and with the network in evaluation mode."""
+        self.denoiser.eval()
+        shape = self.codec.shape(self.shape)
+        with torch.no_grad():
+            yield from (sampling or self.sampling).walk(self.denoiser, self.condition, shape, cond, seeds)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the model folder, whole or not at all: weights, description, card, and a manifest of their hashes."""
+        files.write_folder(Path(folder), self._fill)
+
+    def _fill(self, folder: Path) -> None:
+        tensors.save(self.denoiser.network.state_dict(), folder / WEIGHTS)
+        files.write_json(
+            folder / DESCRIPTION,
+            {
+                "format": FORMAT,
+                "carrara": __version__,
+                "recipe": self.recipe.as_dict(),
+                "shape": list(self.shape),
+                "classes": list(self.classes),
+                "facts": self.facts,
+            },
+        )
+        files.write(folder / "README.md", card(self))
+
+
+def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str]) -> Model:
+    """The untrained Model of a recipe, for pictures of this shape (C, H, W) and these classes.
+
+    The network's parameters are drawn from the recipe's seed.
+    """
+    channels, height, width = shape
+    condition = recipe.build("condition", classes=tuple(classes))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = recipe.build("network", channels=channels, size=max(height, width), classes=len(condition.classes))
+    denoiser = GaussianDenoiser(
+        network, Gaussian(recipe.build("schedule")), recipe.build("prediction"), recipe.build("weight")
+    )
+    return Model(
+        recipe, condition, denoiser, recipe.build("codec"), recipe.build("sampling"), tuple(shape), tuple(classes)
+    )
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The Model in a model folder, or in a run folder: its finished model, or else its newest checkpoint's average.
+
+    Nothing is ever fetched: what is not on the disk raises InputError; what is damaged raises DamagedFile, by name.
+    """
+    folder = Path(path)
+    if (folder / "model" / DESCRIPTION).is_file():
+        folder = folder / "model"
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(
+            f"{path} is neither a model folder (no {DESCRIPTION}) nor a run folder with a finished model; "
+            "give the folder that `carrara train` wrote"
+        )
+    files.check_folder(folder)
+    about = files.read_json(folder / DESCRIPTION)
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{folder} has the format {about.get('format')!r}; this carrara ({__version__}) reads format {FORMAT}"
+        )
+    model = build(check(about["recipe"]), about["shape"], about["classes"])
+    network = model.denoiser.network
+    network.load_state_dict(tensors.fitting(folder / WEIGHTS, network.state_dict()))
+    model.denoiser.to(device)
+    model.facts = about["facts"]
+    return model
+
+
+def seeds_of(n: int | None, seed: int, seeds: Sequence[int] | None) -> list[int]:
+    """The seed of each sample. Raises InputError for no sample at all, or two answers to how many."""
+    if seeds is not None:
+        if n is not None and n != len(seeds):
+            raise InputError(f"{n} samples were asked for and {len(seeds)} seeds given; give one of the two")
+        n = len(seeds)
+    n = 1 if n is None else n
+    if n < 1:
+        raise InputError(f"{n} samples were asked for; ask for 1 or more")
+    return list(seeds) if seeds is not None else list(range(seed, seed + n))
+
+
+def card(model: Model) -> str:
+    """The model card, in Markdown: what it is, what it was trained on, its figures, how to use it."""
+    facts = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in model.facts.items())
+    return (
+        f"# {model.recipe.name}\n\nA diffusion model of pictures {'×'.join(map(str, model.shape))} (C×H×W), "
+        f"{model.parameters:,} parameters, made with carrara {__version__}.\n\n{facts}\n\n"
+        f'```python\nimport carrara\n\nmodel = carrara.load("path/of/this/folder")\npictures = model.sample(16)\n```\n'
+    )

@@ -1,0 +1,7 @@
+"""Networks: raw output from (x, level, cond). They import no mathematics of diffusion.
+
+To add one, write a module whose constructor takes `channels`, `size` and `classes` from the data and its own options, and
+give it an entry here: its annotations are its recipe's schema.
+"""
+
+NETWORKS: dict[str, str] = {"unet": "carrara.networks.unet:UNet"}

@@ -1,0 +1,152 @@
+"""A U-Net for small pictures, sized by one width and laid out for a CPU.
+
+Pictures of 24 pixels and more are first folded, 2×2 pixels into channels, so that no convolution runs at the resolution where a
+pixel costs most and says least; width goes where the picture is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carrara.errors import InputError
+from carrara.networks.blocks import Attention, Fourier, Residual, groups, zeroed
+
+
+class UNet(nn.Module):
+    """Raw output (B, channels, H, W) from x (B, channels, H, W), level (B,) in [0, 1] and {"label": (B,)}.
+
+    `channels`, `size` (the longer side, pixels) and `classes` (0: no labels; label `classes` is the null) come from the data.
+
+    Source: U-Net, Ronneberger et al., 2015; residual blocks with adaptive norms as in Diffusion Models Beat GANs on Image
+    Synthesis, Dhariwal & Nichol, 2021, section 3.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        classes: int = 0,
+        width: int = 64,
+        depth: int = 2,
+        dropout: float = 0.0,
+        head_width: int = 64,
+    ) -> None:
+        """`width`: channels at the highest resolution, a multiple of 8; each lower one has twice as many, at most four times.
+        `depth`: residual blocks a resolution. Attention runs where a side is 8 pixels or fewer.
+        """
+        super().__init__()
+        if width < 8 or width % 8:
+            raise InputError(f"network.width is {width}; it must be a multiple of 8, at least 8")
+        if depth < 1:
+            raise InputError(f"network.depth is {depth}; at least 1 block a resolution is needed")
+        self.fold = 2 if size >= 24 else 1
+        sides = _sides(-(-size // self.fold))
+        widths = [width * min(2**i, 4) for i in range(len(sides))]
+        self.multiple = self.fold * 2 ** (len(sides) - 1)
+        self.classes = classes
+        emb = 4 * width
+        self.level = nn.Sequential(Fourier(2 * width), nn.Linear(2 * width, emb), nn.SiLU(), nn.Linear(emb, emb))
+        self.label = nn.Embedding(classes + 1, emb) if classes else None
+        folded = channels * self.fold**2
+        self.enter = nn.Conv2d(folded, width, 3, padding=1)
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        skips = [width]
+        at = width
+        for i, (side, wide) in enumerate(zip(sides, widths, strict=True)):
+            if i > 0:
+                self.down.append(Downsample(at, wide))
+                skips.append(wide)
+                at = wide
+            for _ in range(depth):
+                self.down.append(Stage(at, wide, emb, side <= 8, dropout, head_width))
+                skips.append(wide)
+                at = wide
+        self.middle = Stage(at, at, emb, True, dropout, head_width)
+        for i, (side, wide) in reversed(list(enumerate(zip(sides, widths, strict=True)))):
+            for _ in range(depth + 1):
+                self.up.append(Stage(at + skips.pop(), wide, emb, side <= 8, dropout, head_width))
+                at = wide
+            if i > 0:
+                self.up.append(Upsample(at, widths[i - 1]))
+                at = widths[i - 1]
+        self.norm = nn.GroupNorm(groups(at), at)
+        self.leave = zeroed(nn.Conv2d(at, folded, 3, padding=1))
+
+    def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        emb = F.silu(self.embed(level, cond))
+        h = self.enter(F.pixel_unshuffle(_padded(x, self.multiple), self.fold))
+        skips = [h]
+        for stage in self.down:
+            h = stage(h, emb)
+            skips.append(h)
+        h = self.middle(h, emb)
+        for stage in self.up:
+            h = stage(h, emb) if isinstance(stage, Upsample) else stage(torch.cat([h, skips.pop()], dim=1), emb)
+        h = F.pixel_shuffle(self.leave(F.silu(self.norm(h))), self.fold)
+        return h[..., : x.shape[-2], : x.shape[-1]]
+
+    def embed(self, level: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor:
+        """The embedding (B, 4 · width) of the noise level and the label."""
+        emb: Tensor = self.level(level)
+        if self.label is None:
+            return emb
+        null = torch.full((len(level),), self.classes, device=level.device)
+        out: Tensor = emb + self.label(null if cond is None else cond["label"])
+        return out
+
+
+class Stage(nn.Module):
+    """A residual block, and attention after it where asked."""
+
+    def __init__(
+        self, inputs: int, outputs: int, embedding: int, attend: bool, dropout: float, head_width: int
+    ) -> None:
+        super().__init__()
+        self.block = Residual(inputs, outputs, embedding, dropout)
+        self.attention = Attention(outputs, head_width) if attend else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        out: Tensor = self.attention(self.block(x, embedding))
+        return out
+
+
+class Downsample(nn.Module):
+    """Half the side: 2×2 pixels folded into channels and mixed."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(4 * inputs, outputs, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        out: Tensor = self.mix(F.pixel_unshuffle(x, 2))
+        return out
+
+
+class Upsample(nn.Module):
+    """Twice the side: channels mixed and unfolded into 2×2 pixels."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(inputs, 4 * outputs, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.mix(x), 2)
+
+
+def _sides(side: int) -> list[int]:
+    """The side of the picture at each resolution: halved until it is 8 or fewer, and at least once where it is above 4."""
+    sides = [side]
+    while sides[-1] > 8 or (len(sides) == 1 and side > 4):
+        sides.append(-(-sides[-1] // 2))
+    return sides
+
+
+def _padded(x: Tensor, multiple: int) -> Tensor:
+    """x with its right and bottom edge repeated until both sides are multiples."""
+    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x

@@ -1,0 +1,97 @@
+"""How a model is sampled: the settings, and the walk of one batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from carrara.conditions.base import Condition
+from carrara.denoisers import Cond, Denoiser
+from carrara.errors import InputError, nearest
+from carrara.guidance import guided
+from carrara.plugins import find
+from carrara.rng import Streams
+from carrara.samplers import SAMPLERS, Sampler, Step
+from carrara.times import grid
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Everything that decides a sample but the model, its seed and its condition."""
+
+    sampler: str = "heun"
+    """A name in `carrara.samplers.SAMPLERS`, or the dotted path of a generator, `my_lab.samplers:foo`."""
+    steps: int = 20
+    """Steps of the grid, at least 1."""
+    times: Mapping[str, Any] = field(default_factory=lambda: {"kind": "uniform"})
+    """The grid: its kind and options, see carrara.times."""
+    guidance_scale: float = 1.0
+    """1: no guidance; 0: the null condition; above 1: beyond the condition."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """The times between which guidance acts."""
+    guidance_rescale: float = 0.0
+    """How far the guided standard deviation is taken back, 0 to 1."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What else the sampler takes, e.g. {"eta": 0.5}."""
+
+    def __post_init__(self) -> None:
+        known = inspect.signature(self.entry().walk).parameters
+        own = set(known) - {"denoiser", "x", "times", "cond", "rng"}
+        for name in self.options:
+            if name not in own:
+                allowed = nearest(name, own) if own else "it takes none"
+                raise InputError(f"the sampler {self.sampler!r} has no option {name!r}: {allowed}")
+        if self.steps < 1:
+            raise InputError(f"{self.steps} sampling steps were asked for; at least 1 is needed")
+
+    def entry(self) -> Sampler:
+        """The sampler. Raises InputError for an unknown name, with the nearest spelling."""
+        found = find("sampler", self.sampler, SAMPLERS)
+        return found if isinstance(found, Sampler) else Sampler(found, order=1)
+
+    def changed(self, **changes: Any) -> Sampling:
+        """These settings with those that are not None put in their place."""
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def evaluations(self) -> int:
+        """Evaluations of the denoiser a sample; a guided one evaluates its network twice."""
+        per_step = self.entry().evaluations
+        return self.steps * per_step - (per_step - 1)
+
+    def walk(
+        self, denoiser: Denoiser, condition: Condition, shape: Sequence[int], cond: Cond | None, seeds: Sequence[int]
+    ) -> Iterator[Step]:
+        """The Steps of one batch of len(seeds) samples, each x0 of this shape, from its prior to t = 0."""
+        rng = Streams(seeds)
+        device = next((p.device for p in getattr(denoiser, "parameters", lambda: iter(()))()), torch.device("cpu"))
+        x = denoiser.process.prior(shape, rng).to(device)
+        cond = moved(cond, device)
+        null = moved(condition.null(len(seeds)), device)
+        times = grid(**{"steps": self.steps, "schedule": denoiser.process.schedule, **self.times})
+        yield from self.entry().walk(self.guide(denoiser, null), x, times, cond, rng=rng, **self.options)
+
+    def guide(self, denoiser: Denoiser, null: Cond | None) -> Denoiser:
+        """The denoiser with these settings' guidance, itself where there is none."""
+        if self.guidance_scale == 1:
+            return denoiser
+        if null is None:
+            raise InputError(
+                f"guidance_scale {self.guidance_scale:g} needs a conditional model; this one is unconditional"
+            )
+        return guided(
+            denoiser, self.guidance_scale, null, interval=self.guidance_interval, rescale=self.guidance_rescale
+        )
+
+
+def moved(cond: Cond | None, device: torch.device) -> Cond | None:
+    """The condition on that device."""
+    return None if cond is None else {name: value.to(device) for name, value in cond.items()}
+
+
+def part(cond: Cond | None, rows: slice) -> Cond | None:
+    """Those rows of the condition."""
+    return None if cond is None else {name: value[rows] for name, value in cond.items()}

@@ -1,0 +1,1 @@
+"""Training: one loop for everything that can be trained, its checkpoints and its run folder."""

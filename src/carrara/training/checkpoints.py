@@ -1,0 +1,107 @@
+"""Checkpoints: everything a run needs to go on, bit for bit, in folders that are whole or not there."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carrara import files, tensors
+from carrara.errors import DamagedFile
+from carrara.training.learner import Learner
+
+log = logging.getLogger(__name__)
+
+STATE = "state.json"
+
+
+def save(folder: Path, learner: Learner, extra: Mapping[str, Any], keep: int) -> Path:
+    """Writes checkpoints/IMAGES and removes all but the newest `keep`. Returns the new one."""
+    path = folder / f"{learner.images:012d}"
+    if not path.exists():
+        files.write_folder(path, lambda staging: _fill(staging, learner, extra))
+    for old in _all(folder)[:-keep]:
+        shutil.rmtree(old)
+    return path
+
+
+def load(folder: Path, learner: Learner) -> dict[str, Any] | None:
+    """Puts the newest whole checkpoint into the learner and returns what was saved with it; None where there is none.
+
+    A damaged one is named in a warning, and the one before it is used.
+    """
+    path = newest(folder)
+    if path is None:
+        return None
+    state: dict[str, Any] = files.read_json(path / STATE)
+    _read(path, learner)
+    learner.images = state["images"]
+    extra: dict[str, Any] = state["extra"]
+    return extra
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; each damaged one that is newer is named in a warning."""
+    for path in reversed(_all(folder)):
+        try:
+            files.check_folder(path)
+        except DamagedFile as error:
+            log.warning("%s. The checkpoint before it is used.", error)
+            continue
+        return path
+    return None
+
+
+def weights(path: Path, player: str, averaged: bool = True) -> Path:
+    """The file of a player's weights in a checkpoint: its moving average, or its own."""
+    return path / f"{player}.{'average' if averaged else 'weights'}.safetensors"
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
+
+
+def _fill(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
+    for name, optimiser in learner.optimisers.items():
+        tensors.save(learner.parameters[name], weights(folder, name, averaged=False))
+        tensors.save(learner.average[name], weights(folder, name))
+        tensors.save(_moments(optimiser, learner.parameters[name]), folder / f"{name}.optimiser.safetensors")
+    tensors.save(learner.trainable.memory.state_dict(), folder / "memory.safetensors")
+    files.write_json(folder / STATE, {"images": learner.images, "extra": dict(extra)})
+
+
+def _read(path: Path, learner: Learner) -> None:
+    averages = {}
+    for name, optimiser in learner.optimisers.items():
+        learner._put(
+            {**_own(learner), name: tensors.fitting(weights(path, name, averaged=False), learner.parameters[name])}
+        )
+        averages[name] = tensors.fitting(weights(path, name), learner.parameters[name])
+        _restore(optimiser, learner.parameters[name], tensors.load(path / f"{name}.optimiser.safetensors"))
+    for name, average in averages.items():
+        for key, value in average.items():
+            learner.average[name][key].copy_(value)
+    learner.trainable.memory.load_state_dict(tensors.load(path / "memory.safetensors"))
+
+
+def _own(learner: Learner) -> dict[str, Mapping[str, Tensor]]:
+    return {name: {key: p.detach() for key, p in named.items()} for name, named in learner.parameters.items()}
+
+
+def _moments(optimiser: torch.optim.Optimizer, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        f"{key}/{part}": value
+        for key, parameter in named.items()
+        for part, value in optimiser.state[parameter].items()
+    }
+
+
+def _restore(optimiser: torch.optim.Optimizer, named: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
+    for full, value in moments.items():
+        key, _, part = full.rpartition("/")
+        optimiser.state[named[key]][part] = value.to(named[key].device)

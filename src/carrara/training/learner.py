@@ -1,0 +1,146 @@
+"""The one training loop: gradients, clipping, learning rate, AdamW, the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from carrara.errors import NonFinite
+from carrara.rng import derive
+from carrara.training.settings import Training
+from carrara.training.trainable import Trainable
+from carrara.training.world import World
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of training."""
+
+    images: int
+    """Images seen, this step's included."""
+    loss: float
+    """The mean loss of the step's batch, over all players."""
+    grad_norm: float
+    """The gradient's norm before clipping."""
+    lr: float
+    """The learning rate of the step."""
+
+
+def learning_rate(settings: Training, images: int, budget: int | None) -> float:
+    """The rate after `images` of `budget` images: linear warm-up, constant, then half a cosine down to 0.
+
+    While the budget is not yet known (None) there is no cooling.
+    """
+    warm = min(1.0, (images + settings.batch) / settings.warmup_images) if settings.warmup_images else 1.0
+    if budget is None or settings.cooldown == 0:
+        return settings.lr * warm
+    start = budget * (1 - settings.cooldown)
+    cooled = max(0.0, (images - start) / (budget - start))
+    return settings.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, cooled)))
+
+
+class Learner:
+    """The players with their optimisers and averages, and the count of images: everything a checkpoint must hold."""
+
+    def __init__(self, trainable: Trainable, settings: Training, seed: int, world: World | None = None) -> None:
+        self.trainable, self.settings, self.seed, self.world = trainable, settings, seed, world or World()
+        self.images = 0
+        self.parameters = {name: dict(player.named_parameters()) for name, player in trainable.players.items()}
+        self.average = {
+            name: {key: p.detach().clone() for key, p in named.items()} for name, named in self.parameters.items()
+        }
+        self.optimisers = {name: self._adamw(named) for name, named in self.parameters.items()}
+
+    def train(self, budget: int | None) -> Iterator[Record]:
+        """One Record a step until `budget` images are seen. Raises NonFinite, with nothing changed by the bad step."""
+        while budget is None or self.images < budget:
+            yield self.step(budget)
+
+    def step(self, budget: int | None) -> Record:
+        """One turn of each player on the next global batch."""
+        lr = learning_rate(self.settings, self.images, budget)
+        turns = [self._turn(name, player, lr) for name, player in self.trainable.players.items()]
+        self.images += self.settings.batch
+        self._follow()
+        losses, norms = zip(*turns, strict=True)
+        return Record(self.images, sum(losses), max(norms), lr)
+
+    def _turn(self, name: str, player: nn.Module, lr: float) -> tuple[float, float]:
+        start, count = self.world.share(self.images, self.settings.batch)
+        player.train()
+        with seeded(derive(self.seed, self.world.rank, self.images)):
+            loss = self.trainable.loss(name, start, count).mean()
+        torch.autograd.backward(loss)
+        gradients = [p.grad for p in self.parameters[name].values() if p.grad is not None]
+        self.world.average_([loss.detach(), *gradients])
+        norm = nn.utils.clip_grad_norm_(self.parameters[name].values(), self.settings.clip)
+        self._check(name, loss, norm)
+        for group in self.optimisers[name].param_groups:
+            group["lr"] = lr
+        self.optimisers[name].step()
+        self.optimisers[name].zero_grad(set_to_none=True)
+        return loss.detach().item(), norm.item()
+
+    def _check(self, name: str, loss: Tensor, norm: Tensor) -> None:
+        """Raises NonFinite naming the step and the tensor; the weights are still those of the last good step."""
+        if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
+            return
+        where = "the loss"
+        if bool(torch.isfinite(loss)):
+            where = next(
+                (f"the gradient of {key}" for key, p in self.parameters[name].items() if _bad(p.grad)),
+                "the gradient's norm",
+            )
+        self.optimisers[name].zero_grad(set_to_none=True)
+        raise NonFinite(
+            f"{where} became NaN or infinite in the step after {self.images} images; that step was not taken. "
+            "Lower training.lr, or set training.precision=float32."
+        )
+
+    def _follow(self) -> None:
+        """The averages follow the weights: half-life min(ema_images, ema_ramp · images seen)."""
+        half_life = min(self.settings.ema_images, self.settings.ema_ramp * self.images)
+        weight = 1 - 0.5 ** (self.settings.batch / half_life)
+        for name, named in self.parameters.items():
+            average = list(self.average[name].values())
+            torch._foreach_lerp_(average, [p.detach() for p in named.values()], weight)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the players hold their averages; after it, their own weights again."""
+        own = {name: {key: p.detach().clone() for key, p in named.items()} for name, named in self.parameters.items()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Mapping[str, Tensor]]) -> None:
+        for name, named in self.parameters.items():
+            for key, parameter in named.items():
+                parameter.copy_(values[name][key])
+
+    def _adamw(self, named: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
+        settings = self.settings
+        return torch.optim.AdamW(
+            named.values(), settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True
+        )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within, torch's own generators (dropout's) start from this seed; after it they go on as before."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def _bad(tensor: Tensor | None) -> bool:
+    return tensor is not None and not bool(torch.isfinite(tensor).all())

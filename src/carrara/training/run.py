@@ -1,0 +1,268 @@
+"""A run: one folder, begun, interrupted, gone on with and finished by the same command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carrara import about, files
+from carrara.data import Dataset
+from carrara.data import load as load_data
+from carrara.errors import InputError, NonFinite
+from carrara.evaluation.pictures import grid
+from carrara.model import Model, build
+from carrara.recipe import Recipe, check, parse
+from carrara.training import checkpoints
+from carrara.training.budget import Asked, Pace, faster_precision
+from carrara.training.learner import Learner, Record
+from carrara.training.metrics import Metrics
+from carrara.training.signals import Ear, Interrupted, listening
+from carrara.training.trainable import Diffusion, data_std
+from carrara.training.world import World, join
+
+RECIPE, FACTS, CHECKPOINTS, SAMPLES, MODEL = "recipe.yaml", "run.json", "checkpoints", "samples", "model"
+LOG_STEPS = 16
+PREVIEW_PICTURES = 24
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands after a step."""
+
+    record: Record
+    budget: int | None
+    """Images of the whole run; None while the rate is being measured."""
+    images_per_s: float
+    figures: Mapping[str, float]
+    """The newest held-out figures."""
+
+
+class Run:
+    """A run folder and all that is needed to train in it."""
+
+    def __init__(self, recipe: Recipe, folder: Path, asked: Asked, world: World | None = None) -> None:
+        """Opens the folder, new or begun. Raises InputError where it cannot be this run's."""
+        self.began = time.monotonic()
+        self.world = world or join()
+        self.folder = folder
+        _check_folder(folder, recipe, asked)
+        self.asked = asked
+        self.dataset = dataset_of(recipe)
+        self.recipe = recipe.measured(data_std(recipe.build("codec"), self.dataset.train))
+        self.settings = self.recipe.build("training")
+        if self.settings.batch % self.world.size:
+            raise InputError(f"training.batch {self.settings.batch} cannot be shared by {self.world.size} processes")
+        self.model: Model = build(self.recipe, self.dataset.shape, self.dataset.classes)
+        self.trainable = Diffusion(
+            self.model, self.recipe.build("train_times"), self.dataset, self.settings, recipe.seed, self.world
+        )
+        self.learner = Learner(self.trainable, self.settings, recipe.seed, self.world)
+        self.figures: dict[str, float] = {}
+        self.seconds = 0.0
+        self._sum = {"loss": 0.0, "grad_norm": 0.0, "steps": 0}
+        self.facts = self._begin(recipe)
+        self.budget: int | None = self.facts["budget_images"]
+        self._resume()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all images of the budget have been seen."""
+        return self.budget is not None and self.learner.images >= self.budget
+
+    def train(self) -> Iterator[Progress]:
+        """Trains to the end of the budget, a Progress each step; then the model folder is written.
+
+        Raises Interrupted after SIGINT or SIGTERM, NonFinite for NaN or infinity; both have saved the last good state.
+        """
+        with files.locked(self.folder), listening() as ear:
+            metrics = Metrics(self.folder, self.learner.images) if self.world.first else None
+            try:
+                yield from self._train(metrics, ear)
+            finally:
+                if metrics is not None:
+                    metrics.close()
+            self.finish()
+
+    def _train(self, metrics: Metrics | None, ear: Ear) -> Iterator[Progress]:
+        pace = Pace(self.settings.batch)
+        saved = time.monotonic()
+        while not self.finished:
+            try:
+                record = self.learner.step(self.budget)
+            except NonFinite:
+                self.save()
+                raise
+            pace.tick()
+            self._account(record, pace, metrics)
+            if self.budget is None and (pace.measured(self.asked) or ear.heard):
+                self._settle(pace, metrics)
+                saved = 0.0
+            if self._event_due():
+                self._event(metrics)
+                pace.skip()
+            if ear.heard or time.monotonic() - saved > self.settings.checkpoint_s:
+                self.save()
+                saved = time.monotonic()
+                pace.skip()
+            yield Progress(record, self.budget, pace.rate, self.figures)
+            if ear.heard and not self.finished:
+                raise Interrupted(
+                    ear.heard, f"Stopped after {self.learner.images} images, and saved in {self.folder}."
+                )
+        self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint, if this is the process that writes."""
+        self.seconds, self.began = self.seconds + time.monotonic() - self.began, time.monotonic()
+        if self.world.first:
+            extra = {"seconds": self.seconds, "sum": self._sum, "figures": self.figures}
+            checkpoints.save(self.folder / CHECKPOINTS, self.learner, extra, self.settings.keep)
+
+    def finish(self) -> None:
+        """Writes the model folder, from the averaged weights."""
+        if not self.world.first:
+            return
+        self.model.facts = self.card_facts()
+        with self.learner.averaged():
+            self.model.save(self.folder / MODEL)
+
+    def card_facts(self) -> dict[str, Any]:
+        """What the model's card says of its making."""
+        data = self.dataset
+        return {
+            "data": data.name,
+            "data_source": data.source,
+            "data_licence": data.licence,
+            "data_fingerprint": data.fingerprint,
+            "training_images_seen": self.learner.images,
+            "training_seconds": round(self.seconds),
+            "precision": self.trainable.precision,
+            **{key: self.facts[key] for key in ("date", "carrara", "commit", "torch", "processor", "threads")},
+            **{key: round(value, 5) for key, value in self.figures.items()},
+        }
+
+    def _begin(self, recipe: Recipe) -> dict[str, Any]:
+        """run.json, written when the run is new; checked against the data when it is not."""
+        path = self.folder / FACTS
+        if not path.is_file():
+            precision = self.settings.precision
+            chosen = faster_precision(self.trainable) if precision == "auto" else precision
+            facts = {
+                **about.surroundings(),
+                "seed": recipe.seed,
+                "asked": self.asked.as_dict(),
+                "budget_images": self.asked.budget(self.settings.batch),
+                "precision": "bf16" if self.world.agreed(chosen == "bf16") else "float32",
+                "data": self.dataset.fingerprint,
+            }
+            if self.world.first:
+                files.write(self.folder / RECIPE, recipe.to_yaml())
+                files.write_json(path, facts)
+        else:
+            facts = files.read_json(path)
+        if facts["data"] != self.dataset.fingerprint:
+            raise InputError(
+                f"the data has changed since the run in {self.folder} began; choose another folder with --out"
+            )
+        self.trainable.precision = facts["precision"]
+        return facts
+
+    def _resume(self) -> None:
+        """Goes on from the newest whole checkpoint, if there is one."""
+        extra = checkpoints.load(self.folder / CHECKPOINTS, self.learner)
+        if extra is not None:
+            self.seconds, self._sum, self.figures = extra["seconds"], extra["sum"], extra["figures"]
+
+    def _account(self, record: Record, pace: Pace, metrics: Metrics | None) -> None:
+        """Means over LOG_STEPS steps go to the metrics."""
+        self._sum["loss"] += record.loss
+        self._sum["grad_norm"] += record.grad_norm
+        self._sum["steps"] += 1
+        if self._sum["steps"] < LOG_STEPS:
+            return
+        means = {key: self._sum[key] / LOG_STEPS for key in ("loss", "grad_norm")}
+        if metrics is not None:
+            seconds = self.seconds + time.monotonic() - self.began
+            metrics.add(
+                record.images,
+                {**means, "lr": record.lr, "images_per_s": round(pace.rate, 1), "seconds": round(seconds, 2)},
+            )
+        self._sum = {"loss": 0.0, "grad_norm": 0.0, "steps": 0}
+
+    def _settle(self, pace: Pace, metrics: Metrics | None) -> None:
+        """Turns minutes into images, once and for all."""
+        start = time.monotonic()
+        self._event(metrics)
+        event_s = time.monotonic() - start
+        elapsed = self.seconds + time.monotonic() - self.began
+        images = self.asked.images_left(elapsed, event_s * (self.settings.previews + 1), pace.rate)
+        batch = self.settings.batch
+        self.budget = int(self.world.agreed(self.learner.images + max(batch, round(images / batch) * batch)))
+        self.facts["budget_images"] = self.budget
+        if self.world.first:
+            files.write_json(self.folder / FACTS, self.facts)
+        pace.skip()
+
+    def _event_due(self) -> bool:
+        """Whether held-out figures and pictures are due: `previews` times, evenly spaced, the last at the end."""
+        if self.budget is None or not self.settings.previews:
+            return False
+        done, batch = self.learner.images, self.settings.batch
+        every = self.budget / self.settings.previews
+        return done >= self.budget or int(done / every) > int((done - batch) / every)
+
+    def _event(self, metrics: Metrics | None) -> None:
+        """Held-out loss and sample pictures, with the weights as they are and averaged."""
+        raw = self.trainable.heldout()
+        self._preview("raw")
+        with self.learner.averaged():
+            averaged = self.trainable.heldout()
+            self._preview("ema")
+        self.figures = {**raw, **{f"{key}_ema": value for key, value in averaged.items()}}
+        if metrics is not None:
+            metrics.add(self.learner.images, self.figures)
+
+    def _preview(self, which: str) -> None:
+        if not self.world.first:
+            return
+        folder = self.folder / SAMPLES
+        folder.mkdir(exist_ok=True)
+        pictures = self.model.sample(PREVIEW_PICTURES, seed=0).numpy()
+        self.model.denoiser.train()
+        grid(pictures, columns=8).save(folder / f"{self.learner.images:012d}-{which}.png")
+
+
+def dataset_of(recipe: Recipe) -> Dataset:
+    """The dataset that a recipe names."""
+    options = dict(recipe.sections["data"])
+    return load_data(options.pop("kind"), **options)
+
+
+def _check_folder(folder: Path, recipe: Recipe, asked: Asked) -> None:
+    """Makes the folder, or checks that the run in it is this one. Raises InputError."""
+    files.writable_folder(folder)
+    if not (folder / RECIPE).is_file():
+        others = [p.name for p in folder.iterdir() if p.name != ".lock"]
+        if others:
+            raise InputError(
+                f"{folder} exists and is not a run (it holds {others[0]}); choose another folder with --out"
+            )
+        return
+    begun = check(parse((folder / RECIPE).read_text(), str(folder / RECIPE)))
+    if difference := first_difference(begun.as_dict(), recipe.as_dict()):
+        raise InputError(f"{folder} holds a run of another recipe ({difference}); choose another folder with --out")
+    if (folder / FACTS).is_file():
+        asked.check_same(files.read_json(folder / FACTS)["asked"], folder)
+
+
+def first_difference(old: Any, new: Any, path: str = "") -> str:
+    """The first place where two recipes differ, in words; empty where they are the same."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*old, *(k for k in new if k not in old)]:
+            if words := first_difference(old.get(key), new.get(key), f"{path}.{key}".lstrip(".")):
+                return words
+        return ""
+    return "" if old == new else f"{path} was {old!r} and is now {new!r}"

@@ -1,0 +1,58 @@
+"""The numbers of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from carrara.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a trainable is trained. Everything that is a length is counted in images, so it does not depend on the batch."""
+
+    batch: int = 64
+    """Images a step, over all processes together."""
+    lr: float = 1e-3
+    """The learning rate at its height."""
+    warmup_images: int = 5_000
+    """Images over which the learning rate rises from 0."""
+    cooldown: float = 0.5
+    """The last share of the run over which it falls to 0, as a half cosine."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW's."""
+    weight_decay: float = 0.0
+    """AdamW's."""
+    clip: float = 1.0
+    """Gradients are scaled down to this norm where theirs is larger."""
+    ema_images: float = 20_000
+    """The half-life of the moving average of the weights."""
+    ema_ramp: float = 0.05
+    """The half-life is at most this share of the images seen so far, so that the average forgets its beginning."""
+    spread: Literal["independent", "stratified"] = "stratified"
+    """How the times of a batch are drawn."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """What the network computes in; auto measures at the start and keeps the faster for the whole run."""
+    previews: int = 8
+    """Sample pictures taken on the way."""
+    checkpoint_s: float = 60.0
+    """Seconds between checkpoints."""
+    keep: int = 2
+    """Checkpoints kept: the newest."""
+
+    def __post_init__(self) -> None:
+        for name, holds, rule in (
+            ("batch", self.batch >= 1, "at least 1"),
+            ("lr", self.lr > 0, "positive"),
+            ("warmup_images", self.warmup_images >= 0, "0 or more"),
+            ("cooldown", 0 <= self.cooldown <= 1, "between 0 and 1"),
+            ("clip", self.clip > 0, "positive"),
+            ("ema_images", self.ema_images > 0, "positive"),
+            ("ema_ramp", 0 < self.ema_ramp <= 1, "above 0 and at most 1"),
+            ("previews", self.previews >= 0, "0 or more"),
+            ("keep", self.keep >= 1, "at least 1"),
+            ("checkpoint_s", self.checkpoint_s >= 0, "0 or more"),
+        ):
+            if not holds:
+                raise RecipeError(f"training.{name} is {getattr(self, name)!r}; it must be {rule}")

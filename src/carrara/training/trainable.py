@@ -1,0 +1,119 @@
+"""What the training loop can train, and diffusion as one such thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from carrara.conditions.base import dropped
+from carrara.data import Dataset, Split
+from carrara.data.batches import batch as take
+from carrara.data.batches import order
+from carrara.model import Model
+from carrara.rng import Streams
+from carrara.sampling import moved
+from carrara.times import TrainTimes, spread_uniforms
+from carrara.training.settings import Training
+from carrara.training.world import World
+
+HELDOUT_SEED = 0x5EED
+HELDOUT_IMAGES = 512
+
+
+class Trainable(Protocol):
+    """Anything the loop can train: one player or several (a GAN has two), each with its own loss."""
+
+    precision: str
+    """ "bf16" or "float32": what the networks compute in."""
+
+    @property
+    def players(self) -> Mapping[str, nn.Module]:
+        """The modules that are trained, in the order of their turns."""
+        ...
+
+    @property
+    def memory(self) -> nn.Module:
+        """Buffers that training changes beside the players' parameters; they go into the checkpoint."""
+        ...
+
+    def loss(self, player: str, start: int, count: int) -> Tensor:
+        """The losses (count,) of the images number start … start + count − 1 of the run."""
+        ...
+
+    def heldout(self) -> Mapping[str, float]:
+        """Figures on held-out data, at fixed noise."""
+        ...
+
+
+class Diffusion:
+    """A Model's denoiser as a trainable."""
+
+    def __init__(
+        self,
+        model: Model,
+        times: TrainTimes,
+        dataset: Dataset,
+        settings: Training,
+        seed: int,
+        world: World | None = None,
+    ) -> None:
+        self.model, self.times, self.dataset, self.settings, self.seed = model, times, dataset, settings, seed
+        self.world = world or World()
+        self.precision: str = settings.precision
+        self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
+        self.memory: nn.Module = times
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.model.denoiser.parameters()).device
+
+    def loss(self, player: str, start: int, count: int) -> Tensor:
+        """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""
+        rng = Streams.of_run(self.seed, start, count)
+        flips = rng.uniform().numpy() < 0.5 if self.dataset.flip else None
+        batch = take(self.dataset.train, order(len(self.dataset.train), self.seed, start, count), flips)
+        cond = dropped(self.model.condition, self.model.condition.encode(batch), rng)
+        u = spread_uniforms(self.settings.spread, rng, self.seed, start, self.settings.batch)
+        t, factor = self.times.draw(u, self.model.denoiser.process.schedule)
+        loss = self._loss(batch["media"], t, cond, rng)
+        if self.model.denoiser.training:
+            self.times.update(self.world.gather(t), self.world.gather(loss.detach().cpu()))
+        return loss * factor.to(loss)
+
+    def heldout(self) -> dict[str, float]:
+        """The mean loss on held-out pictures, always the same, at the same times and noise."""
+        count = min(HELDOUT_IMAGES, len(self.dataset.heldout))
+        picked = order(len(self.dataset.heldout), HELDOUT_SEED, 0, count)
+        u = torch.from_numpy((order(count, HELDOUT_SEED, 0, count) + 0.5) / count)
+        t, factor = self.times.draw(u, self.model.denoiser.process.schedule)
+        self.model.denoiser.eval()
+        with torch.no_grad():
+            losses = [self._heldout(picked, t, rows) for rows in _slices(count, 128)]
+        self.model.denoiser.train()
+        return {"heldout_loss": float((torch.cat(losses) * factor).mean())}
+
+    def _heldout(self, picked: np.ndarray, t: Tensor, rows: slice) -> Tensor:
+        batch = take(self.dataset.heldout, picked[rows])
+        rng = Streams.of_run(HELDOUT_SEED, rows.start, len(batch["media"]))
+        return self._loss(batch["media"], t[rows], self.model.condition.encode(batch), rng).cpu()
+
+    def _loss(self, media: Tensor, t: Tensor, cond: Any, rng: Streams) -> Tensor:
+        device = self.device
+        x0 = self.model.codec.encode(media.to(device))
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.model.denoiser.loss(x0, t, moved(cond, device), rng)
+
+
+def data_std(codec: Any, split: Split, limit: int = 10_000) -> float:
+    """The standard deviation of x0 over all numbers of up to `limit` training examples."""
+    x0: Tensor = codec.encode(torch.from_numpy(np.ascontiguousarray(split.media[:limit])))
+    return float(x0.double().std())
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,0 +1,64 @@
+"""The processes that train together; one, unless started by torchrun."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among all; its methods do nothing where there is but one."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, start: int, batch: int) -> tuple[int, int]:
+        """(first image, count) of this process's part of the global batch that begins at `start`."""
+        count = batch // self.size
+        return start + self.rank * count, count
+
+    def average_(self, tensors: Sequence[Tensor]) -> None:
+        """Replaces each tensor by its mean over the processes."""
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for tensor, mean in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def gather(self, values: Tensor) -> Tensor:
+        """All processes' values (B / size,) in the order of their images: (B,)."""
+        if self.size == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    def agreed(self, value: float) -> float:
+        """The first process's value, in all of them."""
+        if self.size == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(box, src=0)
+        return float(box.item())
+
+
+def join() -> World:
+    """The world this process belongs to: torchrun's, or itself alone."""
+    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+        return World()
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    return World(dist.get_rank(), dist.get_world_size())
