@@ -1,0 +1,91 @@
+"""Fetch the Debian data packages into the cache, without root: `python -m carrara.data.fetch`, or `make data`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from carrara.data import fashion
+from carrara.data.cache import install, staging_folder, sweep
+from carrara.errors import CarraraError, RunError
+
+
+def main() -> int:
+    """0 when the data is there at the end, else 1, with one sentence on standard error."""
+    try:
+        sys.stdout.write(f"{fashion.PACKAGE}: {fetch_fashion()}\n")
+    except CarraraError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def fetch_fashion() -> Path:
+    """The folder with Fashion-MNIST's four files, downloaded only when neither the system nor the cache has them.
+
+    Raises RunError when apt is missing or fails.
+    """
+    if folder := fashion.installed():
+        return folder
+    _require_apt()
+    place = fashion.fetched()
+    try:
+        _fetch(fashion.PACKAGE, place)
+    except OSError as error:
+        raise RunError(
+            f"{fashion.PACKAGE} could not be put into {place}: {error}. Make room there or set CARRARA_CACHE to "
+            f"another folder."
+        ) from error
+    return place
+
+
+def _fetch(package: str, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    sweep(place.parent)
+    with staging_folder(place.parent) as work:
+        _run(["dpkg-deb", "-x", _download(package, work).name, "tree"], work)
+        unpacked = work / "tree" / fashion.SYSTEM.relative_to("/")
+        if fashion.installed([unpacked]) is None:
+            raise RunError(f"the package {package} no longer holds {fashion.SYSTEM} and its four idx files.")
+        install(unpacked, place, lambda: fashion.installed([place]) is not None)
+
+
+def _require_apt() -> None:
+    missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
+    if missing:
+        raise RunError(
+            f"{' and '.join(missing)} not found: this is no Debian or Ubuntu system, and the data comes as a Debian "
+            f"package. Elsewhere, download the four idx files of Fashion-MNIST and give their folder as `path:`."
+        )
+
+
+def _download(package: str, work: Path) -> Path:
+    command = ["apt-get", "download", package]
+    try:
+        _run(command, work)
+    except RunError:
+        # Package lists that were never read, or went stale, can be renewed by root alone.
+        if not _is_root():
+            raise
+        _run(["apt-get", "update"], work)
+        _run(command, work)
+    return next(work.glob(f"{package}_*.deb"))
+
+
+def _is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def _run(command: list[str], work: Path) -> None:
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()
+        advice = "" if _is_root() else " If the package lists are missing, run `apt-get update` as root once."
+        raise RunError(f"`{' '.join(command)}` failed: {reason[-1] if reason else 'it said nothing'}.{advice}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
