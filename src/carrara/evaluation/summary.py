@@ -1,0 +1,191 @@
+"""The report of a run: what it was trained on, what it makes, how it got there, and how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from carrara import files
+from carrara.data import Dataset
+from carrara.evaluation import pictures
+from carrara.evaluation.charts import loss_charts, read_metrics
+from carrara.evaluation.report import (
+    Block,
+    Cell,
+    Chart,
+    Code,
+    Figure,
+    Figures,
+    KeyValues,
+    Picture,
+    Report,
+    Row,
+    Section,
+    Table,
+    write,
+)
+from carrara.model import Model, load
+from carrara.rng import Streams
+from carrara.training.run import RECIPE, dataset_of
+
+REPORT, FILM, FIGURES = "report.html", "film.gif", "figures.json"
+PER_CLASS = 8
+FORWARD_TIMES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
+
+
+def write_report(folder: Path) -> Path:
+    """Writes report.html and film.gif for a finished run, from its model, data, metrics and figures. Returns the report."""
+    model = load(folder)
+    dataset = dataset_of(model.recipe)
+    film = film_gif(model)
+    (folder / FILM).write_bytes(film)
+    sections = [samples_section(model), film_section(film), forward_section(model, dataset)]
+    sections += [data_section(dataset), curves_section(folder), making_section(folder, model)]
+    lead = Figures(figures(model, evaluations(folder)))
+    facts = model.facts
+    subtitle = (
+        f"{model.parameters / 1e6:.2f} million parameters, {facts.get('training_images_seen', 0):,} images seen "
+        f"in {facts.get('training_seconds', 0) / 60:.1f} minutes; {facts.get('data', '')}"
+    )
+    return write(Report(model.recipe.name, subtitle, [s for s in sections if s.blocks], [lead]), folder / REPORT)
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """What `carrara evaluate` has measured in this run, oldest first."""
+    path = folder / FIGURES
+    found: list[dict[str, Any]] = files.read_json(path) if path.is_file() else []
+    return found
+
+
+def figures(model: Model, measured: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """The tiles at the top: the newest evaluation's figures, then those of training."""
+    tiles = []
+    if measured:
+        newest = measured[-1]
+        if frechet := newest.get("frechet"):
+            tiles.append(
+                Figure(
+                    "Fréchet distance",
+                    frechet["value"],
+                    f"{frechet['features']}, {frechet['reference']}",
+                    n=frechet["n"],
+                    floor=frechet["floor"],
+                    ceiling=frechet["ceiling"],
+                )
+            )
+        if read := newest.get("classes"):
+            detail = f"read by a classifier that is right on {100 * read['accuracy']:.1f} % of held-out pictures"
+            tiles.append(Figure("Class read as asked", 100 * read["rate"], detail, "%", n=read["n"]))
+        if near := newest.get("neighbours"):
+            tiles.append(Figure("Copies of training pictures", near["copies"], _nearness(near), n=near["n"]))
+    if "heldout_loss_ema" in model.facts:
+        tiles.append(Figure("Held-out loss", model.facts["heldout_loss_ema"], "averaged weights, fixed noise"))
+    return tiles
+
+
+def samples_section(model: Model) -> Section:
+    """Samples of the averaged weights: a row a class where there are classes."""
+    settings = model.sampling
+    how = f"sampler {settings.sampler}, {settings.steps} steps, {settings.evaluations()} evaluations"
+    if not model.condition.null(1):
+        sheet = pictures.grid(model.sample(48).numpy(), columns=12)
+        return Section("Samples", f"Seeds 0 to 47; {how}.", [_png(sheet, "Samples of the model")])
+    classes = model.classes[:20]
+    labels = [name for name in classes for _ in range(PER_CLASS)]
+    drawn = model.sample(len(labels), label=labels)
+    sheet = pictures.labelled_grid(drawn.numpy(), row_labels=classes)
+    words = f"A row a class, none of them chosen; seeds 0 to {len(labels) - 1}; {how}, guidance {settings.guidance_scale:g}."
+    return Section("Samples", words, [_png(sheet, "Samples of the model, a row a class")])
+
+
+def film_gif(model: Model, count: int = 8) -> bytes:
+    """The denoising film of the first samples, as a GIF."""
+    frames = list(model.film(range(count)))
+    drawn = pictures.film([(x.numpy(), x0.numpy()) for _, x, x0 in frames], [t for t, _, _ in frames])
+    return pictures.gif_bytes(drawn, duration_ms=max(80, 3000 // len(drawn)))
+
+
+def film_section(film: bytes) -> Section:
+    """The film, with what to look at."""
+    words = "Left: x at time t. Right: the x0 that the network believes in at that moment."
+    return Section("Denoising", words, [Picture(film, "The denoising film: x_t beside the predicted x0")])
+
+
+def forward_section(model: Model, dataset: Dataset, rows: int = 4) -> Section:
+    """The forward process at ten times."""
+    media = torch.from_numpy(np.ascontiguousarray(dataset.heldout.media[:rows]))
+    x0, process = model.codec.encode(media), model.denoiser.process
+    noisy = [
+        model.codec.decode(
+            process.corrupt(x0, torch.tensor(t, dtype=torch.float64), Streams(range(rows)))[0] / _size(process, t)
+        )
+        for t in FORWARD_TIMES
+    ]
+    tiles = torch.stack(noisy, dim=1).flatten(0, 1).numpy()
+    sheet = pictures.labelled_grid(tiles, column_labels=[f"t = {t:g}" for t in FORWARD_TIMES])
+    words = "Held-out pictures on their way to noise: x_t = alpha(t) x0 + sigma(t) eps, shown at the data's size."
+    return Section("The forward process", words, [_png(sheet, "Pictures with growing noise at ten times")])
+
+
+def data_section(dataset: Dataset) -> Section:
+    """What the model was trained on."""
+    columns = 12
+    media = np.ascontiguousarray(dataset.train.media[: 3 * columns])
+    counts = [("training pictures", len(dataset.train)), ("held-out pictures", len(dataset.heldout))]
+    items = [
+        *counts,
+        ("size", "×".join(map(str, dataset.shape))),
+        ("licence", dataset.licence),
+        ("source", dataset.source),
+    ]
+    items += [("fingerprint", dataset.fingerprint[:16]), *(("note", note) for note in dataset.notes)]
+    return Section("Data", "", [_png(pictures.grid(media, columns=columns), "Training pictures"), KeyValues(items)])
+
+
+def curves_section(folder: Path) -> Section:
+    """Loss, learning rate, throughput and gradients against images seen."""
+    charts = [Chart(svg) for svg in loss_charts(read_metrics(folder / "metrics.jsonl")).values()]
+    blocks: list[Block] = [*charts[:1], Row(charts[1:])] if len(charts) > 1 else [*charts]
+    return Section("Training", "", blocks)
+
+
+def making_section(folder: Path, model: Model) -> Section:
+    """All evaluations, the facts of the run and its recipe."""
+    facts: list[tuple[str, Cell]] = [(key.replace("_", " "), value) for key, value in model.facts.items()]
+    blocks: list[Block] = [KeyValues(facts), Code((folder / RECIPE).read_text(), "The recipe")]
+    if measured := evaluations(folder):
+        columns = ["date", "sampler", "steps", "n", "Fréchet", "floor", "ceiling"]
+        blocks.insert(0, Table(columns, [_line(entry) for entry in measured], "Evaluations"))
+    return Section("How it was made", "", blocks)
+
+
+def _line(entry: Mapping[str, Any]) -> list[Any]:
+    frechet, sampling = entry.get("frechet") or {}, entry["sampling"]
+    return [
+        entry["date"],
+        sampling["sampler"],
+        sampling["steps"],
+        entry["n"],
+        *(frechet.get(key) for key in ("value", "floor", "ceiling")),
+    ]
+
+
+def _nearness(near: Mapping[str, Any]) -> str:
+    return (
+        f"nearest training picture: {near['median']:.1f} grey levels from a sample, "
+        f"{near['heldout_median']:.1f} from a held-out picture (medians)"
+    )
+
+
+def _png(sheet: Any, alt: str) -> Picture:
+    return Picture(pictures.png_bytes(sheet), alt)
+
+
+def _size(process: Any, t: float) -> float:
+    """How much larger than the data x_t is: 1 where the variance is preserved."""
+    time = torch.tensor(t, dtype=torch.float64)
+    return max(1.0, float(torch.hypot(process.schedule.alpha(time), process.schedule.sigma(time))))
