@@ -55,6 +55,11 @@ class GaussianDenoiser(nn.Module):
         self.prediction = prediction
         self.weight = weight
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.parameters()).device
+
     def forward(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Point:
         """The belief Point(x0) about x0 given x_t (B, *) at t, a scalar or (B,), float64."""
         raw, schedule = self.raw(x_t, t, cond), self.process.schedule

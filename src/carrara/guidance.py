@@ -46,7 +46,9 @@ class Guided:
         self.process = denoiser.process
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Any:
-        """The guided belief about x0; outside the interval, and at scale 1, one evaluation of the denoiser itself."""
+        """The guided belief about x0 at the scalar time t; outside the interval, and at scale 1, the denoiser's own."""
+        if t.ndim:
+            raise InputError(f"guidance acts at one time for the whole batch; t has the shape {tuple(t.shape)}")
         if self.scale == 1 or not self.interval[0] <= float(t) <= self.interval[1]:
             return self.denoiser(x_t, t, cond)
         strong, weak = self._both(x_t, t, cond)
@@ -74,5 +76,5 @@ def guided(denoiser: Denoiser, scale: float, null: Cond | None = None, **options
 def _rescaled(guided: Point, strong: Point, share: float) -> Point:
     """x0 scaled by share · std(strong) / std(guided) + (1 − share), standard deviations over each sample's numbers."""
     axes = tuple(range(1, guided.x0.ndim))
-    ratio = strong.x0.std(axes, keepdim=True) / guided.x0.std(axes, keepdim=True)
+    ratio = strong.x0.std(axes, keepdim=True) / guided.x0.std(axes, keepdim=True).clamp(min=1e-12)
     return Point(guided.x0 * (share * ratio + 1 - share))

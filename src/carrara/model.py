@@ -75,11 +75,12 @@ class Model:
     def film(self, seeds: Sequence[int], **wishes: Any) -> Iterator[tuple[float, Tensor, Tensor]]:
         """(t, x_t, the x0 believed at t) for each step, both decoded to uint8 (B, C, H, W); last (0, x_0, x_0)."""
         sampling, cond = self.plan(len(seeds), wishes)
-        x = self.denoiser.process.prior(self.codec.shape(self.shape), Streams(seeds))
+        process, decode = self.denoiser.process, self.codec.decode
+        x = process.prior(self.codec.shape(self.shape), Streams(seeds))
         for step in self.walk(seeds, cond, sampling):
-            yield float(step.t), self.codec.decode(x.cpu()), self.codec.decode(step.belief.preview.cpu())
+            yield float(step.t), decode(process.shown(x.cpu(), step.t)), decode(step.belief.preview.cpu())
             x = step.x
-        yield 0.0, self.codec.decode(x.cpu()), self.codec.decode(x.cpu())
+        yield 0.0, decode(x.cpu()), decode(x.cpu())
 
     def plan(self, count: int, wishes: Mapping[str, Any]) -> tuple[Sampling, Any]:
         """The sampling settings and the condition that these wishes come to."""

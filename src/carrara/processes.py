@@ -41,6 +41,10 @@ class Process(Protocol, Generic[B]):
         """x_s from x_t, s < t; eta = 1 draws from q(x_s | x_t, x0), eta = 0 adds no new noise and may go without `rng`."""
         ...
 
+    def shown(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_t as it can be looked at, for films."""
+        ...
+
     def level(self, t: Tensor) -> Tensor:
         """What a network is told of t, from 0 (data) to 1 (noise)."""
         ...
@@ -94,7 +98,7 @@ class Gaussian:
 
     def posterior_mean(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """The mean of q(x_s | x_t, x0): alpha_s x0 + √(sigma_s² − variance) · eps."""
-        kept = (self.schedule.sigma(s) ** 2 - self.posterior_variance(t, s)).clamp(min=0).sqrt()
+        kept = self._kept(t, s, 1.0)
         return like(self.schedule.alpha(s), x_t) * x0 + like(kept, x_t) * self.eps(x_t, x0, t)
 
     def step(self, x_t: Tensor, belief: Point, t: Tensor, s: Tensor, rng: Streams | None, eta: float = 1.0) -> Tensor:
@@ -103,8 +107,11 @@ class Gaussian:
         eta = 1 is DDPM's Algorithm 2 with the posterior's own variance, eta = 0 is DDIM; between them DDIM's eq. 12.
         Source: Denoising Diffusion Implicit Models, Song et al., 2021, eq. 12 and 16.
         """
-        variance = eta**2 * self.posterior_variance(t, s)
-        kept = (self.schedule.sigma(s) ** 2 - variance).clamp(min=0).sqrt()
+        if not 0 <= eta <= 1:
+            raise InputError(
+                f"eta is {eta}; it must lie in [0, 1], from no new noise (DDIM) to the posterior's own (DDPM)"
+            )
+        kept, variance = self._kept(t, s, eta), eta**2 * self.posterior_variance(t, s)
         x_s = like(self.schedule.alpha(s), x_t) * belief.x0 + like(kept, x_t) * self.eps(x_t, belief.x0, t)
         if eta == 0:
             return x_s
@@ -114,15 +121,25 @@ class Gaussian:
             )
         return x_s + like(variance.sqrt(), x_t) * rng.normal(x_t.shape[1:], dtype=x_t.dtype, device=x_t.device)
 
+    def _kept(self, t: Tensor, s: Tensor, eta: float) -> Tensor:
+        """√(sigma_s² − eta² variance), the share of the noise at t that stays, without the difference's cancellation."""
+        ratio = (self.schedule.logsnr(t) - self.schedule.logsnr(s)).exp()
+        return self.schedule.sigma(s) * (1 - eta**2 + eta**2 * ratio).sqrt()
+
     def straight(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(c, clock): coordinates in which x_t / c is affine in the clock while x0 and eps are held.
 
-        Where something of the data is left at t = 1 they are EDM's, c = alpha and clock = sigma / alpha; else those of flow
-        matching, c = alpha + sigma and clock = sigma / c, which stay finite.
+        Where alpha stays 1 they are EDM's, c = 1 and clock = sigma; else those of flow matching, c = alpha + sigma and
+        clock = sigma / c, which stays bounded: sigma / alpha may be infinite at t = 1, or 20,000 as in CosineBeta, and a
+        second-order step that averages slopes over such a distance diverges.
         """
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        c = alpha + sigma if self.schedule.zero_terminal else alpha
+        c = alpha if self.schedule.exploding else alpha + sigma
         return c, sigma / c
+
+    def shown(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_t brought to the data's size, to be looked at: divided by √(alpha² + sigma²) where that is above 1."""
+        return x_t / like(torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t)).clamp(min=1), x_t)
 
     def level(self, t: Tensor) -> Tensor:
         """The noise level as an angle, see Schedule.level."""

@@ -46,6 +46,8 @@ class Streams:
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
+        if not seeds:
+            raise InputError("no seeds were given; a batch has at least one sample, each with its seed")
         for seed in seeds:
             if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
                 raise InputError(f"seed {seed!r} is not a whole number from 0 to 2**63 - 1")

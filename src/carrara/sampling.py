@@ -67,7 +67,7 @@ class Sampling:
     ) -> Iterator[Step]:
         """The Steps of one batch of len(seeds) samples, each x0 of this shape, from its prior to t = 0."""
         rng = Streams(seeds)
-        device = next((p.device for p in getattr(denoiser, "parameters", lambda: iter(()))()), torch.device("cpu"))
+        device = getattr(denoiser, "device", torch.device("cpu"))
         x = denoiser.process.prior(shape, rng).to(device)
         cond = moved(cond, device)
         null = moved(condition.null(len(seeds)), device)

@@ -65,6 +65,11 @@ class Schedule(ABC):
         return torch.atan2(self.sigma(t), self.alpha(t)) / HALF_PI
 
     @property
+    def exploding(self) -> bool:
+        """Whether the data keeps its size and noise is only added (variance exploding): alpha is 1 to the end."""
+        return self.alpha(torch.ones((), dtype=torch.float64)).item() == 1
+
+    @property
     def zero_terminal(self) -> bool:
         """Whether nothing of the data is left at t = 1 (zero terminal signal-to-noise ratio)."""
         return self.alpha(torch.ones((), dtype=torch.float64)).item() == 0
@@ -241,15 +246,19 @@ class CosineBeta(Table):
     """
 
     def __init__(self, steps: int = 1000, offset: float = 0.008, beta_max: float = 0.999) -> None:
-        t = _linspace(0, 1, steps + 1)
+        t = torch.arange(_at_least_one(steps) + 1, dtype=torch.float64) / steps
         alpha_bar = torch.cos((t + offset) / (1 + offset) * HALF_PI) ** 2
         super().__init__((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=beta_max))
 
 
 def _linspace(start: float, end: float, steps: int) -> Tensor:
+    return torch.linspace(start, end, _at_least_one(steps), dtype=torch.float64)
+
+
+def _at_least_one(steps: int) -> int:
     if steps < 1:
         raise InputError(f"a schedule of {steps} steps is not possible; give 1 or more (1000 is usual)")
-    return torch.linspace(start, end, steps, dtype=torch.float64)
+    return steps
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

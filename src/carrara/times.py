@@ -128,15 +128,16 @@ class Importance(TrainTimes):
 
     def density(self) -> Tensor:
         """The probability density of t in each cell, (bins,), mean 1."""
-        root = self.square.sqrt()
+        root = self.square.clamp(min=1e-30).sqrt()
         return self.floor + (1 - self.floor) * root / root.mean()
 
+    def quantile(self, u: Tensor, schedule: Schedule) -> Tensor:
+        cell, inside = self._place(u)
+        return (cell + inside) / len(self.square)
+
     def draw(self, u: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
-        density = self.density()
-        edges = torch.cat([density.new_zeros(1), density.cumsum(0) / density.sum()])
-        cell = (torch.searchsorted(edges, u, right=True) - 1).clamp(0, len(density) - 1)
-        inside = (u - edges[cell]) / (edges[cell + 1] - edges[cell])
-        return ((cell + inside) / len(density)).clamp(self.t_min, 1), 1 / density[cell]
+        t = self.quantile(u, schedule).clamp(self.t_min, 1)
+        return t, 1 / self.density()[self._place(u)[0]]
 
     def update(self, t: Tensor, loss: Tensor) -> None:
         cell = (t * len(self.square)).long().clamp(max=len(self.square) - 1)
@@ -144,6 +145,13 @@ class Importance(TrainTimes):
         total = torch.zeros_like(self.square).index_add_(0, cell, loss.double() ** 2)
         mean = torch.where(count > 0, total / count.clamp(min=1), self.square)
         self.square.lerp_(mean, 1 - self.memory)
+
+    def _place(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The cell whose share of the draws u falls in, and how far into it, from 0 to 1."""
+        density = self.density()
+        edges = torch.cat([density.new_zeros(1), density.cumsum(0) / density.sum()])
+        cell = (torch.searchsorted(edges, u, right=True) - 1).clamp(0, len(density) - 1)
+        return cell, (u - edges[cell]) / (edges[cell + 1] - edges[cell])
 
 
 TRAIN_TIMES: dict[str, type[TrainTimes]] = {

@@ -83,7 +83,7 @@ class VLB:
     """½ e^λ (−dλ/dt): with t uniform the expected loss is the diffusion term of the variational bound, in nats."""
 
     def __call__(self, logsnr: Tensor, rate: Tensor) -> Tensor:
-        return 0.5 * logsnr.exp() * rate
+        return _bound(logsnr, rate)
 
 
 class Sigmoid:
@@ -93,7 +93,12 @@ class Sigmoid:
         self.bias = bias
 
     def __call__(self, logsnr: Tensor, rate: Tensor) -> Tensor:
-        return 0.5 * logsnr.exp() * torch.sigmoid(self.bias - logsnr) * rate
+        return _bound(logsnr, rate) * torch.sigmoid(self.bias - logsnr)
+
+
+def _bound(logsnr: Tensor, rate: Tensor) -> Tensor:
+    """½ e^λ (−dλ/dt), and its limit 0 where nothing of the data is left and the rate is infinite."""
+    return torch.where(logsnr == -torch.inf, 0.0, 0.5 * logsnr.exp() * rate)
 
 
 def _positive(name: str, value: float) -> float:

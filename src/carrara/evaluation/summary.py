@@ -119,12 +119,8 @@ def forward_section(model: Model, dataset: Dataset, rows: int = 4) -> Section:
     """The forward process at ten times."""
     media = torch.from_numpy(np.ascontiguousarray(dataset.heldout.media[:rows]))
     x0, process = model.codec.encode(media), model.denoiser.process
-    noisy = [
-        model.codec.decode(
-            process.corrupt(x0, torch.tensor(t, dtype=torch.float64), Streams(range(rows)))[0] / _size(process, t)
-        )
-        for t in FORWARD_TIMES
-    ]
+    times = torch.tensor(FORWARD_TIMES, dtype=torch.float64)
+    noisy = [model.codec.decode(process.shown(process.corrupt(x0, t, Streams(range(rows)))[0], t)) for t in times]
     tiles = torch.stack(noisy, dim=1).flatten(0, 1).numpy()
     sheet = pictures.labelled_grid(tiles, column_labels=[f"t = {t:g}" for t in FORWARD_TIMES])
     words = "Held-out pictures on their way to noise: x_t = alpha(t) x0 + sigma(t) eps, shown at the data's size."
@@ -136,7 +132,7 @@ def data_section(dataset: Dataset) -> Section:
     columns = 12
     media = np.ascontiguousarray(dataset.train.media[: 3 * columns])
     counts = [("training pictures", len(dataset.train)), ("held-out pictures", len(dataset.heldout))]
-    items = [
+    items: list[tuple[str, Cell]] = [
         *counts,
         ("size", "×".join(map(str, dataset.shape))),
         ("licence", dataset.licence),
@@ -183,9 +179,3 @@ def _nearness(near: Mapping[str, Any]) -> str:
 
 def _png(sheet: Any, alt: str) -> Picture:
     return Picture(pictures.png_bytes(sheet), alt)
-
-
-def _size(process: Any, t: float) -> float:
-    """How much larger than the data x_t is: 1 where the variance is preserved."""
-    time = torch.tensor(t, dtype=torch.float64)
-    return max(1.0, float(torch.hypot(process.schedule.alpha(time), process.schedule.sigma(time))))

@@ -1,7 +1,8 @@
 """One-step solvers of the probability-flow ODE.
 
 They walk in the process's straight coordinates y = x / c against its clock, in which a constant belief is a straight line:
-EDM's (x / alpha, sigma / alpha), or flow matching's where alpha(1) = 0. See Gaussian.straight.
+EDM's (x, sigma) where alpha stays 1, flow matching's (x / (alpha + sigma), sigma / (alpha + sigma)) elsewhere. See
+Gaussian.straight.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from carrara.samplers.step import Step, pairs
 def slope(process: Gaussian, x: Tensor, belief: Point, t: Tensor) -> Tensor:
     """dy / dclock at (x, t): eps in EDM's coordinates, eps − x0 in flow matching's."""
     eps = process.eps(x, belief.x0, t)
-    return eps - belief.x0 if process.schedule.zero_terminal else eps
+    return eps if process.schedule.exploding else eps - belief.x0
 
 
 def advance(process: Gaussian, x: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,8 @@ class Run:
         self.began = time.monotonic()
         self.world = world or join()
         self.folder = folder
-        _check_folder(folder, recipe, asked)
+        if self.world.first:
+            _check_folder(folder, recipe, asked)
         self.asked = asked
         self.dataset = dataset_of(recipe)
         self.recipe = recipe.measured(data_std(recipe.build("codec"), self.dataset.train))
@@ -77,7 +80,7 @@ class Run:
 
         Raises Interrupted after SIGINT or SIGTERM, NonFinite for NaN or infinity; both have saved the last good state.
         """
-        with files.locked(self.folder), listening() as ear:
+        with files.locked(self.folder) if self.world.first else nullcontext(), listening() as ear:
             metrics = Metrics(self.folder, self.learner.images) if self.world.first else None
             try:
                 yield from self._train(metrics, ear)
@@ -97,18 +100,19 @@ class Run:
                 raise
             pace.tick()
             self._account(record, pace, metrics)
-            if self.budget is None and (pace.measured(self.asked) or ear.heard):
+            measured, stop = self.world.any(self.budget is None and pace.measured(self.asked), ear.heard is not None)
+            if self.budget is None and (measured or stop):
                 self._settle(pace, metrics)
                 saved = 0.0
             if self._event_due():
                 self._event(metrics)
                 pace.skip()
-            if ear.heard or time.monotonic() - saved > self.settings.checkpoint_s:
+            if stop or time.monotonic() - saved > self.settings.checkpoint_s:
                 self.save()
                 saved = time.monotonic()
                 pace.skip()
             yield Progress(record, self.budget, pace.rate, self.figures)
-            if ear.heard and not self.finished:
+            if stop and not self.finished:
                 raise Interrupted(
                     ear.heard, f"Stopped after {self.learner.images} images, and saved in {self.folder}."
                 )
@@ -146,28 +150,31 @@ class Run:
 
     def _begin(self, recipe: Recipe) -> dict[str, Any]:
         """run.json, written when the run is new; checked against the data when it is not."""
-        path = self.folder / FACTS
-        if not path.is_file():
-            precision = self.settings.precision
-            chosen = faster_precision(self.trainable) if precision == "auto" else precision
-            facts = {
-                **about.surroundings(),
-                "seed": recipe.seed,
-                "asked": self.asked.as_dict(),
-                "budget_images": self.asked.budget(self.settings.batch),
-                "precision": "bf16" if self.world.agreed(chosen == "bf16") else "float32",
-                "data": self.dataset.fingerprint,
-            }
-            if self.world.first:
-                files.write(self.folder / RECIPE, recipe.to_yaml())
-                files.write_json(path, facts)
-        else:
-            facts = files.read_json(path)
+        facts: dict[str, Any] = self.world.told(self._facts(recipe) if self.world.first else None)
         if facts["data"] != self.dataset.fingerprint:
             raise InputError(
                 f"the data has changed since the run in {self.folder} began; choose another folder with --out"
             )
         self.trainable.precision = facts["precision"]
+        return facts
+
+    def _facts(self, recipe: Recipe) -> dict[str, Any]:
+        """What run.json holds; it is made, with the recipe beside it, when the run is new."""
+        path = self.folder / FACTS
+        if path.is_file():
+            kept: dict[str, Any] = files.read_json(path)
+            return kept
+        precision = self.settings.precision
+        facts = {
+            **about.surroundings(),
+            "seed": recipe.seed,
+            "asked": self.asked.as_dict(),
+            "budget_images": self.asked.budget(self.settings.batch),
+            "precision": faster_precision(self.trainable) if precision == "auto" else precision,
+            "data": self.dataset.fingerprint,
+        }
+        files.write(self.folder / RECIPE, recipe.to_yaml())
+        files.write_json(path, facts)
         return facts
 
     def _resume(self) -> None:
@@ -200,7 +207,7 @@ class Run:
         elapsed = self.seconds + time.monotonic() - self.began
         images = self.asked.images_left(elapsed, event_s * (self.settings.previews + 1), pace.rate)
         batch = self.settings.batch
-        self.budget = int(self.world.agreed(self.learner.images + max(batch, round(images / batch) * batch)))
+        self.budget = int(self.world.told(self.learner.images + max(batch, round(images / batch) * batch)))
         self.facts["budget_images"] = self.budget
         if self.world.first:
             files.write_json(self.folder / FACTS, self.facts)

@@ -67,11 +67,6 @@ class Diffusion:
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
 
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.model.denoiser.parameters()).device
-
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""
         rng = Streams.of_run(self.seed, start, count)
@@ -103,7 +98,7 @@ class Diffusion:
         return self._loss(batch["media"], t[rows], self.model.condition.encode(batch), rng).cpu()
 
     def _loss(self, media: Tensor, t: Tensor, cond: Any, rng: Streams) -> Tensor:
-        device = self.device
+        device = self.model.denoiser.device
         x0 = self.model.codec.encode(media.to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.model.denoiser.loss(x0, t, moved(cond, device), rng)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -46,13 +47,21 @@ class World:
         dist.all_gather(parts, values.contiguous())
         return torch.cat(parts)
 
-    def agreed(self, value: float) -> float:
+    def told(self, value: Any) -> Any:
         """The first process's value, in all of them."""
         if self.size == 1:
             return value
-        box = torch.tensor([value], dtype=torch.float64)
-        dist.broadcast(box, src=0)
-        return float(box.item())
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def any(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether it is set in any process: so that all take the same turn."""
+        if self.size == 1:
+            return flags
+        votes = torch.tensor(flags, dtype=torch.int64)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        return tuple(bool(vote) for vote in votes)
 
 
 def join() -> World:

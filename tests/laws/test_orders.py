@@ -1,0 +1,128 @@
+"""Every sampler converges as fast as it declares, and no faster, where the exact answer is known.
+
+Samplers without noise are judged by their path, against an independent solution of the probability-flow ODE; samplers with
+noise by the variance they give to one-Gaussian data, which is exact: they are linear there, so their coefficients are read
+off by impulses and nothing is random.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+from toys import (
+    F64,
+    SCHEDULE_CASES,
+    SMOOTH,
+    Impulses,
+    OneGaussian,
+    between,
+    judge,
+    last,
+    measured_order,
+    mixture,
+    scalar,
+)
+
+from carrara.rng import Streams
+from carrara.samplers import SAMPLERS, heun
+from carrara.times import grid
+
+COUNTS = (20, 40, 80, 160)
+each_sampler = pytest.mark.parametrize("name", SAMPLERS)
+
+
+@cache
+def exact_path(kind: str) -> tuple[Tensor, Tensor]:
+    """(x at the first time, x at the last time) of `between`, 12 samples of the mixture, solved as dy/dlog r = −r² score(y).
+
+    y = x / alpha and r = sigma / alpha; the score is autograd's, the solver is of order 8 with tolerance 1e-12.
+    """
+    schedule = SMOOTH[kind]
+    first, final = between(schedule, 1)
+    rng, data = Streams(range(12)), mixture()
+    x = judge(schedule).process.corrupt(data.sample(rng), first, rng)[0]
+
+    def slope(log_r: float, flat: object) -> object:
+        y = torch.as_tensor(flat, dtype=F64).reshape(-1, 2).requires_grad_()
+        log_prob = data.noisy(scalar(1.0), scalar(math.exp(log_r))).log_prob(y).sum()
+        return (-math.exp(2 * log_r) * torch.autograd.grad(log_prob, y)[0]).reshape(-1).numpy()
+
+    log_r = [math.log(schedule.sigma(t) / schedule.alpha(t)) for t in (first, final)]
+    start = (x / schedule.alpha(first)).reshape(-1).numpy()
+    solution = solve_ivp(slope, log_r, start, method="DOP853", rtol=1e-12, atol=1e-12)
+    return x, schedule.alpha(final) * torch.from_numpy(solution.y[:, -1]).reshape(-1, 2)
+
+
+def path_error(name: str, kind: str, uneven: bool) -> Callable[[int], float]:
+    x, answer = exact_path(kind)
+
+    def error(n: int) -> float:
+        times = between(SMOOTH[kind], n, uneven=uneven)
+        return float(
+            (last(SAMPLERS[name].walk(judge(SMOOTH[kind]), x, times, rng=None)) - answer).square().mean().sqrt()
+        )
+
+    return error
+
+
+def variance_error(name: str, denoiser: OneGaussian, times: Tensor) -> float:
+    """|variance of the sampler's result − the exact one| / the exact one, for exact x at the first time."""
+    counter = Impulses(1)
+    last(SAMPLERS[name].walk(denoiser, torch.zeros(1, 1, dtype=F64), times, rng=counter))
+    rows = torch.zeros(counter.drawn + 1, 1, dtype=F64)
+    rows[-1] = 1
+    response = last(SAMPLERS[name].walk(denoiser, rows, times, rng=Impulses(len(rows)))).squeeze(1)
+    variance = response[:-1].square().sum() + response[-1] ** 2 * denoiser.noisy_variance(times[0])
+    return abs(float(variance / denoiser.noisy_variance(times[-1]) - 1))
+
+
+def law_error(name: str, kind: str, uneven: bool) -> Callable[[int], float]:
+    denoiser = OneGaussian(SMOOTH[kind], 0.25)
+    return lambda n: variance_error(name, denoiser, between(SMOOTH[kind], n, uneven=uneven))
+
+
+@each_sampler
+@pytest.mark.parametrize("kind", SMOOTH)
+@pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
+def test_measured_order_is_the_declared_one(name: str, kind: str, uneven: bool) -> None:
+    error = (law_error if SAMPLERS[name].stochastic else path_error)(name, kind, uneven)
+    assert SAMPLERS[name].order - 0.15 < measured_order(error, COUNTS) < SAMPLERS[name].order + 0.25
+
+
+@each_sampler
+@pytest.mark.parametrize("kind", SMOOTH)
+def test_order_in_the_variance(name: str, kind: str) -> None:
+    """The law converges at least as fast as the path does; a wrong amount of noise would leave an error that stays."""
+    assert measured_order(law_error(name, kind, True), COUNTS) > SAMPLERS[name].order - 0.15
+
+
+@each_sampler
+@pytest.mark.parametrize("kind", [kind for kind, schedule in SCHEDULE_CASES.items() if schedule.steps != 20])
+def test_variance_converges_on_whole_grids(name: str, kind: str) -> None:
+    """From t = 1 to 0, where the first step is the longest and the last one ends in the data."""
+    schedule, counts = SCHEDULE_CASES[kind], (20, 40, 80)
+    errors = [variance_error(name, OneGaussian(schedule, 0.25), grid("karras", n, schedule)) for n in counts]
+    assert all(fine < 0.75 * coarse for coarse, fine in pairwise(errors))
+    assert errors[-1] < (0.16 if SAMPLERS[name].order == 1 else 0.025)
+
+
+@pytest.mark.parametrize("name", [name for name, sampler in SAMPLERS.items() if not sampler.stochastic])
+@pytest.mark.parametrize("kind", SMOOTH)
+def test_path_converges_on_whole_grids(name: str, kind: str) -> None:
+    schedule = SMOOTH[kind]
+    denoiser = judge(schedule)
+    x = denoiser.process.prior((2,), Streams(range(16))).double()
+    answer = last(heun(denoiser, x, grid("karras", 300, schedule), rng=None))
+
+    def error(n: int) -> float:
+        walk = SAMPLERS[name].walk(denoiser, x, grid("karras", n, schedule), rng=None)
+        return float((last(walk) - answer).square().mean().sqrt())
+
+    errors = [error(n) for n in (10, 20, 40, 80)]
+    assert all(fine < 0.75 * coarse for coarse, fine in pairwise(errors))
+    assert measured_order(error, (20, 40, 80)) > SAMPLERS[name].order - 0.4
