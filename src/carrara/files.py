@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,10 +34,14 @@ def flush(path: Path) -> None:
 
 def write(path: Path, content: str | bytes) -> None:
     """Writes a file at once or not at all: a reader sees the old content or the new."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}.staging")
-    staging.write_bytes(content.encode() if isinstance(content, str) else content)
-    flush(staging)
-    staging.replace(path)
+    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.staging")
+    try:
+        staging.write_bytes(content.encode() if isinstance(content, str) else content)
+        flush(staging)
+        staging.replace(path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
     flush(path.parent)
 
 
@@ -56,7 +61,7 @@ def read_json(path: Path) -> Any:
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Makes the folder `path` from what `fill` writes into a staging folder beside it, a manifest of hashes last.
 
-    An existing `path` is replaced. Killed at any moment, `path` is the old folder, the new one, or absent; never half.
+    An existing `path` is replaced. Killed at any moment, `present(path)` is the old folder, the new one, or absent; never half.
     """
     staging = path.with_name(f".{path.name}.staging")
     shutil.rmtree(staging, ignore_errors=True)
@@ -67,15 +72,27 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     for member in members:
         flush(member)
     flush(staging)
-    if path.exists():
-        old = path.with_name(f".{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        path.replace(old)
-        staging.replace(path)
-        shutil.rmtree(old)
-    else:
-        staging.replace(path)
+    _replace(staging, path)
     flush(path.parent)
+
+
+def present(path: Path) -> Path:
+    """The folder `path`, or where its replacement was cut off between two renames, the one it was to replace."""
+    return path if path.exists() or not _old(path).exists() else _old(path)
+
+
+def _replace(staging: Path, path: Path) -> None:
+    if present(path) != path:
+        _old(path).replace(path)
+    if path.exists():
+        shutil.rmtree(_old(path), ignore_errors=True)
+        path.replace(_old(path))
+    staging.replace(path)
+    shutil.rmtree(_old(path), ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
 
 
 def check_folder(path: Path) -> None:

@@ -18,25 +18,30 @@ from carrara.training.learner import Learner
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
+BUFFERS = "buffers.safetensors"
 
 
 def save(folder: Path, learner: Learner, extra: Mapping[str, Any], keep: int) -> Path:
     """Writes checkpoints/IMAGES and removes all but the newest `keep`. Returns the new one."""
     path = folder / f"{learner.images:012d}"
-    if not path.exists():
+    if not _whole(path):
         files.write_folder(path, lambda staging: _fill(staging, learner, extra))
-    for old in _all(folder)[:-keep]:
-        shutil.rmtree(old)
+    _clear(folder, path, keep)
     return path
 
 
 def load(folder: Path, learner: Learner) -> dict[str, Any] | None:
-    """Puts the newest whole checkpoint into the learner and returns what was saved with it; None where there is none.
+    """Puts the newest whole checkpoint into the learner and returns what was saved with it; None where there never was one.
 
-    A damaged one is named in a warning, and the one before it is used.
+    A damaged one is named in a warning, and the one before it is used. Raises DamagedFile where all are damaged.
     """
     path = newest(folder)
     if path is None:
+        if damaged := _all(folder):
+            raise DamagedFile(
+                f"all checkpoints in {folder} are damaged ({', '.join(p.name for p in damaged)}); "
+                "put them back from a copy, or remove them to begin again at the first image"
+            )
         return None
     state: dict[str, Any] = files.read_json(path / STATE)
     _read(path, learner)
@@ -51,7 +56,7 @@ def newest(folder: Path) -> Path | None:
         try:
             files.check_folder(path)
         except DamagedFile as error:
-            log.warning("%s. The checkpoint before it is used.", error)
+            log.warning("%s. The checkpoint before it is tried.", error)
             continue
         return path
     return None
@@ -66,12 +71,29 @@ def _all(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.name.isdigit()) if folder.is_dir() else []
 
 
+def _whole(path: Path) -> bool:
+    try:
+        files.check_folder(path)
+    except DamagedFile:
+        return False
+    return True
+
+
+def _clear(folder: Path, latest: Path, keep: int) -> None:
+    """Removes what a kill left half written, damaged checkpoints that were gone back behind, and all but `keep` up to `latest`."""
+    known = _all(folder)
+    behind = [path for path in known if path.name > latest.name and not _whole(path)]
+    old = [path for path in known if path.name <= latest.name][:-keep]
+    for path in (*folder.glob(".*.staging"), *behind, *old):
+        shutil.rmtree(path)
+
+
 def _fill(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
     for name, optimiser in learner.optimisers.items():
         tensors.save(learner.parameters[name], weights(folder, name, averaged=False))
         tensors.save(learner.average[name], weights(folder, name))
         tensors.save(_moments(optimiser, learner.parameters[name]), folder / f"{name}.optimiser.safetensors")
-    tensors.save(learner.trainable.memory.state_dict(), folder / "memory.safetensors")
+    tensors.save(learner.buffers(), folder / BUFFERS)
     files.write_json(folder / STATE, {"images": learner.images, "extra": dict(extra)})
 
 
@@ -86,7 +108,7 @@ def _read(path: Path, learner: Learner) -> None:
     for name, average in averages.items():
         for key, value in average.items():
             learner.average[name][key].copy_(value)
-    learner.trainable.memory.load_state_dict(tensors.load(path / "memory.safetensors"))
+    learner.put_buffers(tensors.fitting(path / BUFFERS, learner.buffers()))
 
 
 def _own(learner: Learner) -> dict[str, Mapping[str, Tensor]]:
@@ -104,4 +126,4 @@ def _moments(optimiser: torch.optim.Optimizer, named: Mapping[str, Tensor]) -> d
 def _restore(optimiser: torch.optim.Optimizer, named: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
     for full, value in moments.items():
         key, _, part = full.rpartition("/")
-        optimiser.state[named[key]][part] = value.to(named[key].device)
+        optimiser.state[named[key]][part] = value.to(named[key].device, copy=True)

@@ -64,11 +64,32 @@ class Learner:
     def step(self, budget: int | None) -> Record:
         """One turn of each player on the next global batch."""
         lr = learning_rate(self.settings, self.images, budget)
-        turns = [self._turn(name, player, lr) for name, player in self.trainable.players.items()]
+        before = {key: value.clone() for key, value in self.buffers().items()}
+        try:
+            turns = [self._turn(name, player, lr) for name, player in self.trainable.players.items()]
+        except NonFinite:
+            self.put_buffers(before)
+            raise
         self.images += self.settings.batch
         self._follow()
         losses, norms = zip(*turns, strict=True)
         return Record(self.images, sum(losses), max(norms), lr)
+
+    def buffers(self) -> dict[str, Tensor]:
+        """What training changes beside the parameters, by name and in place: the players' buffers, the trainable's memory."""
+        modules = {**self.trainable.players, "": self.trainable.memory}
+        return {
+            f"{name}/{key}": value
+            for name, module in modules.items()
+            for key, value in module.state_dict().items()
+            if key not in self.parameters.get(name, ())
+        }
+
+    @torch.no_grad()
+    def put_buffers(self, values: Mapping[str, Tensor]) -> None:
+        """Gives every buffer its value."""
+        for key, buffer in self.buffers().items():
+            buffer.copy_(values[key])
 
     def _turn(self, name: str, player: nn.Module, lr: float) -> tuple[float, float]:
         start, count = self.world.share(self.images, self.settings.batch)
@@ -78,8 +99,9 @@ class Learner:
         torch.autograd.backward(loss)
         gradients = [p.grad for p in self.parameters[name].values() if p.grad is not None]
         self.world.average_([loss.detach(), *gradients])
-        norm = nn.utils.clip_grad_norm_(self.parameters[name].values(), self.settings.clip)
-        self._check(name, loss, norm)
+        norm = nn.utils.get_total_norm(gradients)
+        self._check(name, loss, norm)  # Before clipping, which would spread one gradient's NaN over all.
+        nn.utils.clip_grads_with_norm_(self.parameters[name].values(), self.settings.clip, norm)
         for group in self.optimisers[name].param_groups:
             group["lr"] = lr
         self.optimisers[name].step()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from carrara import files
+
 METRICS = "metrics.jsonl"
 
 
@@ -16,7 +18,7 @@ class Metrics:
     def __init__(self, folder: Path, images: int) -> None:
         self.path = folder / METRICS
         kept = [line for line in _lines(self.path) if line["images"] <= images]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        files.write(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _board(folder / "tensorboard", images)
 
     def add(self, images: int, figures: Mapping[str, float]) -> None:

@@ -114,7 +114,8 @@ class Run:
             yield Progress(record, self.budget, pace.rate, self.figures)
             if stop and not self.finished:
                 raise Interrupted(
-                    ear.heard, f"Stopped after {self.learner.images} images, and saved in {self.folder}."
+                    ear.heard or signal.SIGTERM,
+                    f"Stopped after {self.learner.images} images, and saved in {self.folder}.",
                 )
         self.save()
 

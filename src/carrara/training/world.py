@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from carrara.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,38 @@ class World:
         votes = torch.tensor(flags, dtype=torch.int64)
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return tuple(bool(vote) for vote in votes)
+
+    def largest(self, value: float) -> float:
+        """The largest of the processes' values, in all of them."""
+        if self.size == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64)
+        dist.all_reduce(box, dist.ReduceOp.MAX)
+        return float(box.item())
+
+    def decided(self, decide: Callable[[], Any]) -> Any:
+        """What `decide` returns in the first process, plain data, in all of them; likewise an InputError that it raises."""
+        if self.size == 1:
+            return decide()
+        answer: dict[str, Any] = {}
+        if self.first:
+            try:
+                answer = {"value": decide()}
+            except InputError as error:
+                answer = {"error": str(error)}
+        answer = json.loads(self._told(json.dumps(answer)))
+        if "error" in answer:
+            raise InputError(answer["error"])
+        return answer["value"]
+
+    def _told(self, text: str) -> str:
+        """The first process's text, in all of them."""
+        own = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        box = torch.zeros(int(self.agreed(len(own))), dtype=torch.uint8)
+        if self.first:
+            box.copy_(own)
+        dist.broadcast(box, src=0)
+        return bytes(box.tolist()).decode()
 
 
 def join() -> World:
