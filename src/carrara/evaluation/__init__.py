@@ -1,0 +1,9 @@
+"""Measuring: how near samples are to real pictures, whether they repeat them, and whether they show what was asked.
+
+measure      the Fréchet distance with its floor and ceiling: frechet, yardstick
+ ├ features     pictures as a pretrained network sees them: efficientnet, inception
+ ├ statistics   their mean and covariance in batches; frechet, the distance between two of these
+ └ cache        what real pictures give, kept from run to run
+neighbours   the nearest training picture of each sample: memorisation
+reader       a classifier that reads the class of samples: Reader
+"""

@@ -1,0 +1,192 @@
+"""All measurements of a model at once: it is sampled, its samples are measured, and the figures are kept.
+
+model ──sample──► pictures ──► frechet      how far they are from real ones, with floor and ceiling
+                           ├─► classes      how many are read as the class that was asked for
+                           └─► neighbours   whether they are training pictures over again
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from carrara import about, files
+from carrara.errors import InputError, nearest
+from carrara.evaluation.features import Features, load_features
+from carrara.evaluation.measure import frechet
+from carrara.evaluation.neighbours import memorisation
+from carrara.evaluation.reader import Reader
+
+if TYPE_CHECKING:
+    from carrara.data import Dataset
+    from carrara.model import Model
+    from carrara.sampling import Sampling
+
+METRICS = ("frechet", "classes", "neighbours")
+FIGURES = "figures.json"
+KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint")
+"""What two evaluations must share to be one."""
+
+Report = Callable[[str, int, int], None]
+"""Called with (what is being done, done, total)."""
+
+
+def evaluate(
+    model: Model,
+    dataset: Dataset,
+    n: int = 1000,
+    metrics: Sequence[str] | None = None,
+    features: Features | str = "efficientnet",
+    seed: int = 0,
+    progress: Report | None = None,
+    **wishes: Any,
+) -> dict[str, Any]:
+    """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes in turn; plain data, ready for JSON.
+
+    `metrics` are names in METRICS (None: all that apply to the model); `features` is what the Fréchet distance compares;
+    `wishes` go to `Model.sample`: batch, label, steps, sampler, guidance_scale, …. Beside the metrics the figures hold the sampling
+    settings, evaluations a sample, seconds, date, versions and hardware; `data_matches` says whether the dataset is the
+    one the model was trained on.
+    Raises InputError for what cannot be measured, before anything is sampled; NonFinite when samples are.
+    """
+    chosen = applicable(model, dataset, metrics, n)
+    network = load_features(features) if isinstance(features, str) and "frechet" in chosen else features
+    sampling, cond = model.plan(n, {name: wish for name, wish in wishes.items() if name != "batch"})
+    start = time.perf_counter()
+    samples = model.sample(n, seed=seed, progress=stage(progress, "sampling"), **wishes)
+    sampled = time.perf_counter()
+    taken = Taken(samples, None if cond is None else cond.get("label"), dataset, network, progress)
+    measured = {name: _MEASURE[name](taken) for name in chosen}
+    return {
+        **about.surroundings(),
+        **settings(model, dataset, n, seed, sampling, features),
+        "sampling_s": round(sampled - start, 3),
+        "measuring_s": round(time.perf_counter() - sampled, 3),
+        **measured,
+    }
+
+
+def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n: int) -> list[str]:
+    """The metrics that are to be measured. Raises InputError for those that cannot be."""
+    labelled = "label" in (model.condition.null(1) or {}) and model.classes == dataset.classes
+    possible = [name for name in METRICS if labelled or name != "classes"]
+    for name in metrics or ():
+        if name not in METRICS:
+            raise InputError(f"there is no metric {name!r}: {nearest(name, METRICS)}")
+        if name not in possible:
+            raise InputError(
+                "the metric 'classes' asks whether a sample shows its label; this model has no labels, or not this data's"
+            )
+    chosen = [name for name in possible if not metrics or name in metrics]
+    least = 2 if "frechet" in chosen else 1
+    if n < least:
+        raise InputError(f"{n} samples were asked for; {' and '.join(chosen)} need {least} or more")
+    if tuple(model.shape) != tuple(dataset.shape):
+        raise InputError(f"the model makes pictures {model.shape}, and {dataset.name} has pictures {dataset.shape}")
+    return chosen
+
+
+def settings(
+    model: Model, dataset: Dataset, n: int, seed: int, sampling: Sampling, features: Features | str
+) -> dict[str, Any]:
+    """All that decides the figures."""
+    trained_on = model.facts.get("data_fingerprint")
+    guided = sampling.guidance_scale != 1
+    return {
+        "model": model.recipe.name,
+        "weights_sha256": weights_sha256(model),
+        "data": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "data_matches": trained_on in (None, dataset.fingerprint),
+        "n": n,
+        "seed": seed,
+        "sampling": plain(dataclasses.asdict(sampling)),
+        "evaluations_per_sample": sampling.evaluations() * (1 + guided),
+        "features": features if isinstance(features, str) else features.name,
+    }
+
+
+def weights_sha256(model: Model) -> str:
+    """The SHA-256 (hex) of the network's tensors, names included."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.denoiser.network.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
+    """Puts an evaluation into the folder's figures.json, a list with the newest last, and returns its path.
+
+    One of the same samples and data is joined with it: figures measured again are replaced, others stay. All other
+    evaluations stay as they are.
+    """
+    path = folder / FIGURES
+    known: list[dict[str, Any]] = files.read_json(path) if path.is_file() else []
+    same = [entry for entry in known if _key(entry) == _key(figures)]
+    joined = {name: value for entry in same for name, value in entry.items()} | dict(figures)
+    files.write_json(path, [*(entry for entry in known if entry not in same), joined])
+    return path
+
+
+def _key(entry: Mapping[str, Any]) -> list[Any]:
+    return [plain(entry.get(name)) for name in KEY]
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def stage(progress: Report | None, name: str) -> Callable[[int, int], None] | None:
+    """The callback for one piece of the work."""
+    return None if progress is None else lambda done, total: progress(name, done, total)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Samples with the classes they were asked to show, and what they are measured against."""
+
+    samples: Tensor
+    labels: Tensor | None
+    dataset: Dataset
+    features: Features | str
+    progress: Report | None
+
+
+def _frechet(taken: Taken) -> dict[str, Any]:
+    progress = stage(taken.progress, "Fréchet distance")
+    return frechet(taken.samples, taken.dataset, taken.features, progress=progress).as_dict()
+
+
+def _classes(taken: Taken) -> dict[str, Any]:
+    assert taken.labels is not None
+    reader = Reader.fit(taken.dataset, progress=stage(taken.progress, "classifier"))
+    return {
+        "rate": reader.read_rate(taken.samples, taken.labels),
+        "chance": 1 / len(reader.classes),
+        "accuracy": reader.accuracy,
+        "accuracy_n": reader.accuracy_n,
+        "train_n": reader.train_n,
+        "n": len(taken.samples),
+    }
+
+
+def _neighbours(taken: Taken) -> dict[str, Any]:
+    return memorisation(taken.samples, taken.dataset, progress=stage(taken.progress, "nearest neighbours")).as_dict()
+
+
+_MEASURE: dict[str, Callable[[Taken], dict[str, Any]]] = {
+    "frechet": _frechet,
+    "classes": _classes,
+    "neighbours": _neighbours,
+}
