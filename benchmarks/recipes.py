@@ -53,5 +53,5 @@ def figures_of(run: Path) -> dict[str, Any]:
         "nearest_median_heldout": near["heldout_median"],
         "training_images": facts["training_images_seen"],
         "training_seconds": facts["training_seconds"],
-        "sampling_seconds": newest["seconds"],
+        "sampling_seconds": newest["sampling_s"],
     }

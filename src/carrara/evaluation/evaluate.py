@@ -87,7 +87,7 @@ def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n:
     chosen = [name for name in possible if not metrics or name in metrics]
     least = 2 if "frechet" in chosen else 1
     if n < least:
-        raise InputError(f"{n} samples were asked for; {' and '.join(chosen)} need {least} or more")
+        raise InputError(f"{n} samples were asked for; {chosen[0]} needs {least} or more")
     if tuple(model.shape) != tuple(dataset.shape):
         raise InputError(f"the model makes pictures {model.shape}, and {dataset.name} has pictures {dataset.shape}")
     return chosen

@@ -13,6 +13,7 @@ from carrara import files
 from carrara.data import Dataset
 from carrara.evaluation import pictures
 from carrara.evaluation.charts import loss_charts, read_metrics
+from carrara.evaluation.evaluate import FIGURES
 from carrara.evaluation.report import (
     Block,
     Cell,
@@ -32,7 +33,7 @@ from carrara.model import Model, load
 from carrara.rng import Streams
 from carrara.training.run import RECIPE, dataset_of
 
-REPORT, FILM, FIGURES = "report.html", "film.gif", "figures.json"
+REPORT, FILM = "report.html", "film.gif"
 PER_CLASS = 8
 FORWARD_TIMES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 
@@ -117,7 +118,7 @@ def film_section(film: bytes) -> Section:
 
 def forward_section(model: Model, dataset: Dataset, rows: int = 4) -> Section:
     """The forward process at ten times."""
-    media = torch.from_numpy(np.ascontiguousarray(dataset.heldout.media[:rows]))
+    media = torch.from_numpy(np.array(dataset.heldout.media[:rows]))
     x0, process = model.codec.encode(media), model.denoiser.process
     times = torch.tensor(FORWARD_TIMES, dtype=torch.float64)
     noisy = [model.codec.decode(process.shown(process.corrupt(x0, t, Streams(range(rows)))[0], t)) for t in times]
@@ -130,7 +131,7 @@ def forward_section(model: Model, dataset: Dataset, rows: int = 4) -> Section:
 def data_section(dataset: Dataset) -> Section:
     """What the model was trained on."""
     columns = 12
-    media = np.ascontiguousarray(dataset.train.media[: 3 * columns])
+    media = np.array(dataset.train.media[: 3 * columns])
     counts = [("training pictures", len(dataset.train)), ("held-out pictures", len(dataset.heldout))]
     items: list[tuple[str, Cell]] = [
         *counts,
@@ -162,7 +163,7 @@ def making_section(folder: Path, model: Model) -> Section:
 def _line(entry: Mapping[str, Any]) -> list[Any]:
     frechet, sampling = entry.get("frechet") or {}, entry["sampling"]
     return [
-        entry["date"],
+        entry["date"][:16].replace("T", " "),
         sampling["sampler"],
         sampling["steps"],
         entry["n"],

@@ -65,7 +65,7 @@ class Attention(nn.Module):
 
     def __init__(self, channels: int, head_width: int = 64) -> None:
         super().__init__()
-        self.heads = max(1, channels // head_width)
+        self.heads = max(heads for heads in range(1, max(1, channels // head_width) + 1) if channels % heads == 0)
         self.norm = nn.GroupNorm(groups(channels), channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))

@@ -6,7 +6,7 @@ pixel costs most and says least; width goes where the picture is small.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from torch.nn import functional as F
 
 from carrara.errors import InputError
 from carrara.networks.blocks import Attention, Fourier, Residual, groups, zeroed
+
+ATTEND = 8
+"""The longest side, in folded pixels, at which attention runs."""
 
 
 class UNet(nn.Module):
@@ -39,43 +42,25 @@ class UNet(nn.Module):
         `depth`: residual blocks a resolution. Attention runs where a side is 8 pixels or fewer.
         """
         super().__init__()
-        if width < 8 or width % 8:
-            raise InputError(f"network.width is {width}; it must be a multiple of 8, at least 8")
-        if depth < 1:
-            raise InputError(f"network.depth is {depth}; at least 1 block a resolution is needed")
+        _check(width, depth, dropout, head_width)
         self.fold = 2 if size >= 24 else 1
+        self.classes = classes
         sides = _sides(-(-size // self.fold))
         widths = [width * min(2**i, 4) for i in range(len(sides))]
         self.multiple = self.fold * 2 ** (len(sides) - 1)
-        self.classes = classes
-        emb = 4 * width
+        emb, folded = 4 * width, channels * self.fold**2
         self.level = nn.Sequential(Fourier(2 * width), nn.Linear(2 * width, emb), nn.SiLU(), nn.Linear(emb, emb))
         self.label = nn.Embedding(classes + 1, emb) if classes else None
-        folded = channels * self.fold**2
+
+        def stage(inputs: int, outputs: int, side: int) -> Stage:
+            return Stage(inputs, outputs, emb, side <= ATTEND, dropout, head_width)
+
         self.enter = nn.Conv2d(folded, width, 3, padding=1)
-        self.down = nn.ModuleList()
-        self.up = nn.ModuleList()
-        skips = [width]
-        at = width
-        for i, (side, wide) in enumerate(zip(sides, widths, strict=True)):
-            if i > 0:
-                self.down.append(Downsample(at, wide))
-                skips.append(wide)
-                at = wide
-            for _ in range(depth):
-                self.down.append(Stage(at, wide, emb, side <= 8, dropout, head_width))
-                skips.append(wide)
-                at = wide
-        self.middle = Stage(at, at, emb, True, dropout, head_width)
-        for i, (side, wide) in reversed(list(enumerate(zip(sides, widths, strict=True)))):
-            for _ in range(depth + 1):
-                self.up.append(Stage(at + skips.pop(), wide, emb, side <= 8, dropout, head_width))
-                at = wide
-            if i > 0:
-                self.up.append(Upsample(at, widths[i - 1]))
-                at = widths[i - 1]
-        self.norm = nn.GroupNorm(groups(at), at)
-        self.leave = zeroed(nn.Conv2d(at, folded, 3, padding=1))
+        self.down, kept = _encoder(stage, sides, widths, depth)
+        self.middle = Stage(widths[-1], widths[-1], emb, True, dropout, head_width)
+        self.up = _decoder(stage, sides, widths, depth, kept)
+        self.norm = nn.GroupNorm(groups(width), width)
+        self.leave = zeroed(nn.Conv2d(width, folded, 3, padding=1))
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         emb = F.silu(self.embed(level, cond))
@@ -138,10 +123,54 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.mix(x), 2)
 
 
+def _encoder(
+    stage: Callable[[int, int, int], Stage], sides: list[int], widths: list[int], depth: int
+) -> tuple[nn.ModuleList, list[int]]:
+    """The way down: `depth` stages a resolution, and the width of each output that the way up will need."""
+    layers, at, kept = nn.ModuleList(), widths[0], [widths[0]]
+    for i, (side, width) in enumerate(zip(sides, widths, strict=True)):
+        if i > 0:
+            layers.append(Downsample(at, width))
+            kept.append(width)
+            at = width
+        for _ in range(depth):
+            layers.append(stage(at, width, side))
+            kept.append(width)
+            at = width
+    return layers, kept
+
+
+def _decoder(
+    stage: Callable[[int, int, int], Stage], sides: list[int], widths: list[int], depth: int, kept: list[int]
+) -> nn.ModuleList:
+    """The way up: a stage for each output that was kept, the newest first, each beside what comes from below."""
+    layers, at, kept = nn.ModuleList(), widths[-1], list(kept)
+    for i, (side, width) in reversed(list(enumerate(zip(sides, widths, strict=True)))):
+        for _ in range(depth + 1):
+            layers.append(stage(at + kept.pop(), width, side))
+            at = width
+        if i > 0:
+            layers.append(Upsample(at, widths[i - 1]))
+            at = widths[i - 1]
+    return layers
+
+
+def _check(width: int, depth: int, dropout: float, head_width: int) -> None:
+    """Raises InputError for options that make no network."""
+    for name, value, holds, rule in (
+        ("width", width, width >= 8 and width % 8 == 0, "a multiple of 8, at least 8"),
+        ("depth", depth, depth >= 1, "at least 1 block a resolution"),
+        ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
+        ("head_width", head_width, head_width >= 1, "at least 1"),
+    ):
+        if not holds:
+            raise InputError(f"network.{name} is {value}; it must be {rule}")
+
+
 def _sides(side: int) -> list[int]:
     """The side of the picture at each resolution: halved until it is 8 or fewer, and at least once where it is above 4."""
     sides = [side]
-    while sides[-1] > 8 or (len(sides) == 1 and side > 4):
+    while sides[-1] > ATTEND or (len(sides) == 1 and side > 4):
         sides.append(-(-sides[-1] // 2))
     return sides
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -28,9 +29,10 @@ class Asked:
         if (self.minutes is None) == (self.images is None):
             raise InputError("give either --minutes or --images, one dial for how long to train")
         value = self.minutes if self.images is None else self.images
-        if value is None or not value > 0:
+        if value is None or not 0 < value < math.inf:
             raise InputError(
-                f"a run of {value} {'minutes' if self.images is None else 'images'} is not possible; ask for more than 0"
+                f"a run of {value} {'minutes' if self.images is None else 'images'} is not possible; "
+                "ask for more than 0, and not for ever"
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,7 +51,7 @@ class Asked:
     def check_same(self, begun: dict[str, Any], folder: Path) -> None:
         """Raises InputError where the run in the folder was begun with another length."""
         if begun != self.as_dict():
-            old = " ".join(f"--{key} {value:g}" for key, value in begun.items())
+            old = " ".join(f"--{key} {value}" for key, value in begun.items())
             raise InputError(
                 f"the run in {folder} was begun with {old}; the same goes on with it. "
                 "For another length choose another folder with --out"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,7 @@ class Run:
         self.began = time.monotonic()
         self.world = world or join()
         self.folder = folder
-        if self.world.first:
-            _check_folder(folder, recipe, asked)
+        self.world.decided(lambda: _check_folder(folder, recipe, asked))
         self.asked = asked
         self.dataset = dataset_of(recipe)
         self.recipe = recipe.measured(data_std(recipe.build("codec"), self.dataset.train))
@@ -80,7 +80,8 @@ class Run:
 
         Raises Interrupted after SIGINT or SIGTERM, NonFinite for NaN or infinity; both have saved the last good state.
         """
-        with files.locked(self.folder) if self.world.first else nullcontext(), listening() as ear:
+        with ExitStack() as held, listening() as ear:
+            self.world.decided(lambda: held.enter_context(files.locked(self.folder)))
             metrics = Metrics(self.folder, self.learner.images) if self.world.first else None
             try:
                 yield from self._train(metrics, ear)
@@ -103,7 +104,7 @@ class Run:
             measured, stop = self.world.any(self.budget is None and pace.measured(self.asked), ear.heard is not None)
             if self.budget is None and (measured or stop):
                 self._settle(pace, metrics)
-                saved = 0.0
+                saved = -math.inf
             if self._event_due():
                 self._event(metrics)
                 pace.skip()
@@ -151,7 +152,7 @@ class Run:
 
     def _begin(self, recipe: Recipe) -> dict[str, Any]:
         """run.json, written when the run is new; checked against the data when it is not."""
-        facts: dict[str, Any] = self.world.told(self._facts(recipe) if self.world.first else None)
+        facts: dict[str, Any] = self.world.decided(lambda: self._facts(recipe))
         if facts["data"] != self.dataset.fingerprint:
             raise InputError(
                 f"the data has changed since the run in {self.folder} began; choose another folder with --out"
@@ -253,7 +254,7 @@ def _check_folder(folder: Path, recipe: Recipe, asked: Asked) -> None:
     """Makes the folder, or checks that the run in it is this one. Raises InputError."""
     files.writable_folder(folder)
     if not (folder / RECIPE).is_file():
-        others = [p.name for p in folder.iterdir() if p.name != ".lock"]
+        others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
         if others:
             raise InputError(
                 f"{folder} exists and is not a run (it holds {others[0]}); choose another folder with --out"

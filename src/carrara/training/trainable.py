@@ -106,7 +106,7 @@ class Diffusion:
 
 def data_std(codec: Any, split: Split, limit: int = 10_000) -> float:
     """The standard deviation of x0 over all numbers of up to `limit` training examples."""
-    x0: Tensor = codec.encode(torch.from_numpy(np.ascontiguousarray(split.media[:limit])))
+    x0: Tensor = codec.encode(torch.from_numpy(np.array(split.media[:limit])))
     return float(x0.double().std())
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 from typing import Any
 
 import torch
@@ -67,37 +65,20 @@ class World:
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return tuple(bool(vote) for vote in votes)
 
-    def largest(self, value: float) -> float:
-        """The largest of the processes' values, in all of them."""
-        if self.size == 1:
-            return value
-        box = torch.tensor([value], dtype=torch.float64)
-        dist.all_reduce(box, dist.ReduceOp.MAX)
-        return float(box.item())
-
     def decided(self, decide: Callable[[], Any]) -> Any:
-        """What `decide` returns in the first process, plain data, in all of them; likewise an InputError that it raises."""
+        """What `decide` returns in the first process, in all of them; an InputError that it raises there, likewise."""
         if self.size == 1:
             return decide()
-        answer: dict[str, Any] = {}
+        answer: tuple[Any, str | None] = (None, None)
         if self.first:
             try:
-                answer = {"value": decide()}
+                answer = (decide(), None)
             except InputError as error:
-                answer = {"error": str(error)}
-        answer = json.loads(self._told(json.dumps(answer)))
-        if "error" in answer:
-            raise InputError(answer["error"])
-        return answer["value"]
-
-    def _told(self, text: str) -> str:
-        """The first process's text, in all of them."""
-        own = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        box = torch.zeros(int(self.agreed(len(own))), dtype=torch.uint8)
-        if self.first:
-            box.copy_(own)
-        dist.broadcast(box, src=0)
-        return bytes(box.tolist()).decode()
+                answer = (None, str(error))
+        value, refusal = self.told(answer)
+        if refusal is not None:
+            raise InputError(refusal)
+        return value
 
 
 def join() -> World:

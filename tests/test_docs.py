@@ -1,0 +1,64 @@
+"""What the documents promise: links lead somewhere, the README's commands and code run, versions agree."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import carrara
+from carrara.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+    for target in targets:
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+def test_changelog_begins_with_this_version() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest is not None
+    assert newest.group(1) == carrara.__version__
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The same command on a tiny model: fewer images, few samples."""
+    if words[0] == "train":
+        at = words.index("--minutes")
+        words[at : at + 2] = ["--images", "256"]
+        words += ["--set", "network.width=8", "--set", "training.batch=32", "--set", "training.previews=1"]
+    elif "-n" in words:
+        words[words.index("-n") + 1] = "20"
+    return words
+
+
+def test_commands_and_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the README's order, in one folder; `make` and fashion, which have their own tests, left out."""
+    monkeypatch.chdir(tmp_path)
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("carrara ")]
+    assert any(line.startswith("carrara train digits") for line in lines)
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        if "fashion" not in line:
+            assert main(shortened(words)) == 0, line
+    assert blocks("python")
+    for code in blocks("python"):
+        exec(compile(code, "README.md", "exec"), {})
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make ([\w-]+)", README, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"make {target}"
