@@ -35,9 +35,11 @@ def commit() -> str | None:
     """The commit of the checkout that this package runs from, with "+" where files differ from it; None elsewhere."""
     here = Path(__file__).parent
     try:
+        # Fails where the package only lies, installed, inside the checkout of another project.
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         head = _git(here, "rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no", ".") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 

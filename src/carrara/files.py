@@ -82,8 +82,6 @@ def present(path: Path) -> Path:
 
 
 def _replace(staging: Path, path: Path) -> None:
-    if present(path) != path:
-        _old(path).replace(path)
     if path.exists():
         shutil.rmtree(_old(path), ignore_errors=True)
         path.replace(_old(path))

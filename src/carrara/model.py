@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ class Model:
         (steps=50, sampler="ddim", guidance_scale=2.0, …). Raises InputError for what cannot be done.
         """
         seeds = seeds_of(n, seed, seeds)
+        if batch < 1:
+            raise InputError(f"a batch of {batch} samples is not possible; use 1 or more")
         sampling, cond = self.plan(len(seeds), wishes)
         pictures = []
         for start in range(0, len(seeds), batch):
@@ -83,17 +86,25 @@ class Model:
         yield 0.0, decode(x.cpu()), decode(x.cpu())
 
     def plan(self, count: int, wishes: Mapping[str, Any]) -> tuple[Sampling, Any]:
-        """The sampling settings and the condition that these wishes come to."""
+        """The sampling settings and the condition that these wishes come to. Raises InputError for what cannot be done."""
         known = set(Sampling.__dataclass_fields__)
         sampling = self.sampling.changed(**{k: v for k, v in wishes.items() if k in known})
+        sampling.check(self.denoiser, self.condition)
         return sampling, self.condition.ask(count, **{k: v for k, v in wishes.items() if k not in known})
 
     def walk(self, seeds: Sequence[int], cond: Any, sampling: Sampling | None = None) -> Iterator[Step]:
-        """The Steps of one batch, on the network's device, without gradients and with the network in evaluation mode."""
-        self.denoiser.eval()
+        """The Steps of one batch, on the network's device, without gradients and with the network in evaluation mode.
+
+        Between two steps gradients and the network's mode are the caller's, so walks may be iterated in turn.
+        """
         shape = self.codec.shape(self.shape)
-        with torch.no_grad():
-            yield from (sampling or self.sampling).walk(self.denoiser, self.condition, shape, cond, seeds)
+        steps = (sampling or self.sampling).walk(self.denoiser, self.condition, shape, cond, seeds)
+        while True:
+            with torch.no_grad(), evaluating(self.denoiser):
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
 
     def save(self, folder: str | Path) -> None:
         """Writes the model folder, whole or not at all: weights, description, card, and a manifest of their hashes."""
@@ -128,19 +139,21 @@ def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str]) -> Model
     denoiser = GaussianDenoiser(
         network, Gaussian(recipe.build("schedule")), recipe.build("prediction"), recipe.build("weight")
     )
-    return Model(
+    model = Model(
         recipe, condition, denoiser, recipe.build("codec"), recipe.build("sampling"), tuple(shape), tuple(classes)
     )
+    model.plan(1, {})  # What could not be sampled is refused before it is trained.
+    return model
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """The Model in a model folder, or in a run folder: its finished model, or else its newest checkpoint's average.
+    """The Model in a model folder, or in the folder of a finished run, in evaluation mode.
 
     Nothing is ever fetched: what is not on the disk raises InputError; what is damaged raises DamagedFile, by name.
     """
-    folder = Path(path)
-    if (folder / "model" / DESCRIPTION).is_file():
-        folder = folder / "model"
+    folder = files.present(Path(path))
+    if (files.present(folder / "model") / DESCRIPTION).is_file():
+        folder = files.present(folder / "model")
     if not (folder / DESCRIPTION).is_file():
         raise InputError(
             f"{path} is neither a model folder (no {DESCRIPTION}) nor a run folder with a finished model; "
@@ -155,9 +168,20 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     model = build(check(about["recipe"]), about["shape"], about["classes"])
     network = model.denoiser.network
     network.load_state_dict(tensors.fitting(folder / WEIGHTS, network.state_dict()))
-    model.denoiser.to(device)
+    model.denoiser.to(device).eval()
     model.facts = about["facts"]
     return model
+
+
+@contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Within, the module is in evaluation mode (no dropout); after it in the mode it was in."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def seeds_of(n: int | None, seed: int, seeds: Sequence[int] | None) -> list[int]:

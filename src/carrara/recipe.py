@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -96,9 +97,9 @@ class Recipe:
 
     def to_yaml(self) -> str:
         """The recipe as YAML; reading it gives the same recipe."""
-        return yaml.safe_dump(
-            json.loads(json.dumps(self.as_dict(), default=str)), sort_keys=False, allow_unicode=True
-        )
+        plain = json.loads(json.dumps(self.as_dict(), default=str))
+        text: str = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return text
 
 
 def names() -> list[str]:
@@ -129,13 +130,33 @@ def text_of(source: str | Path) -> str:
 
 def parse(text: str, source: str) -> dict[str, Any]:
     """The mapping in a YAML text."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"the recipe {source} is not valid YAML: {' '.join(str(error).split())}") from error
+    content = value_of(text, f"the recipe {source}")
     if not isinstance(content, dict):
         raise RecipeError(f"the recipe {source} must be a mapping of sections, and is {type(content).__name__}")
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+# YAML 1.1, which PyYAML reads, takes 1e-3 for a word; YAML 1.2 takes it for a number, and so does whoever writes it.
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def value_of(text: str, what: str) -> Any:
+    """The value of a YAML text. Raises RecipeError, which calls it `what`."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{what} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def changed(content: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -153,7 +174,7 @@ def changed(content: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any
                 raise RecipeError(f"--set {change!r}: {parent} is a value, not a section")
         if last == "kind" and isinstance(at.get("kind"), str) and at["kind"] != value:
             at.clear()  # The options of another kind would be refused.
-        at[last] = yaml.safe_load(value)
+        at[last] = value_of(value, f"--set {change!r}")
     return result
 
 
@@ -179,7 +200,7 @@ def checked(section: str, options: Any) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise RecipeError(f"{section} must be a mapping such as {{kind: …}}, and is {options!r}")
     target = target_of(section, options)
-    given = {key: value for key, value in options.items() if key != "kind"}
+    given = {key: value for key, value in options.items() if key != "kind" or section in SETTINGS}
     shape = schema(section, target)
     values = validated(section, target, given)
     if section in SETTINGS:

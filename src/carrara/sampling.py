@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from carrara.conditions.base import Condition
 from carrara.denoisers import Cond, Denoiser
@@ -16,6 +17,7 @@ from carrara.guidance import guided
 from carrara.plugins import find
 from carrara.rng import Streams
 from carrara.samplers import SAMPLERS, Sampler, Step
+from carrara.schedules import Schedule
 from carrara.times import grid
 
 
@@ -62,6 +64,15 @@ class Sampling:
         per_step = self.entry().evaluations
         return self.steps * per_step - (per_step - 1)
 
+    def grid(self, schedule: Schedule) -> Tensor:
+        """The times that are walked under this schedule: `steps` + 1, float64, falling from 1 to 0."""
+        return grid(**{"steps": self.steps, "schedule": schedule, **self.times})
+
+    def check(self, denoiser: Denoiser, condition: Condition) -> None:
+        """Raises InputError where this denoiser cannot be walked with this condition, before anything is computed."""
+        self.grid(denoiser.process.schedule)
+        self.guide(denoiser, condition.null(1))
+
     def walk(
         self, denoiser: Denoiser, condition: Condition, shape: Sequence[int], cond: Cond | None, seeds: Sequence[int]
     ) -> Iterator[Step]:
@@ -71,7 +82,7 @@ class Sampling:
         x = denoiser.process.prior(shape, rng).to(device)
         cond = moved(cond, device)
         null = moved(condition.null(len(seeds)), device)
-        times = grid(**{"steps": self.steps, "schedule": denoiser.process.schedule, **self.times})
+        times = self.grid(denoiser.process.schedule)
         yield from self.entry().walk(self.guide(denoiser, null), x, times, cond, rng=rng, **self.options)
 
     def guide(self, denoiser: Denoiser, null: Cond | None) -> Denoiser:

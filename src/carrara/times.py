@@ -8,6 +8,7 @@ A sampling grid is n + 1 times, from 1 strictly down to 0. A step goes from one 
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Literal, Protocol
@@ -253,7 +254,7 @@ GRIDS: dict[str, Callable[..., Tensor]] = {
 def grid(kind: str, steps: int, schedule: Schedule, **options: float) -> Tensor:
     """The sampling grid of this kind: `steps` + 1 times, float64, strictly falling from 1 to 0.
 
-    Raises InputError for an unknown kind, fewer than 1 step, or more steps than a discrete schedule has.
+    Raises InputError for an unknown kind or option, fewer than 1 step, or more steps than a discrete schedule has.
     """
     if kind not in GRIDS:
         raise InputError(f"there is no grid of times called {kind!r}: {nearest(kind, GRIDS)}")
@@ -264,6 +265,12 @@ def grid(kind: str, steps: int, schedule: Schedule, **options: float) -> Tensor:
             f"{steps} sampling steps were asked for, but the schedule {type(schedule).__name__} has only "
             f"{schedule.steps} discrete steps; ask for {schedule.steps} or fewer"
         )
+    own = set(inspect.signature(GRIDS[kind]).parameters) - {"n", "schedule"}
+    for name in options:
+        if name not in own:
+            raise InputError(
+                f"the grid of times {kind!r} has no option {name!r}: {nearest(name, own) if own else 'it takes none'}"
+            )
     times = GRIDS[kind](steps, schedule, **options)
     if not bool((times[1:] < times[:-1]).all()):
         raise InputError(

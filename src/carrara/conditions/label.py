@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ class LabelCondition:
             raise InputError(f"this model is asked for by label; it does not know {', '.join(wishes)}")
         if label is None:
             return {"label": torch.arange(count) % len(self.classes)}
-        labels = [label] * count if isinstance(label, int | str) else list(label)
+        labels = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * count
         if len(labels) != count:
             raise InputError(f"{len(labels)} labels were given for {count} samples; give one, or one for each")
         return {"label": torch.tensor([self.index(value) for value in labels])}
@@ -69,11 +70,22 @@ class LabelCondition:
         """The number of the class called `label`, or `label` itself if it is a number in range."""
         if isinstance(label, str) and label in self.classes:
             return self.classes.index(label)
-        if (isinstance(label, int) or label.isdigit()) and 0 <= int(label) < len(self.classes):
-            return int(label)
+        number = _number(label)
+        if number is not None and 0 <= number < len(self.classes):
+            return number
         raise InputError(
             f"there is no class {label!r}: {nearest(str(label), self.classes)}, or 0 to {len(self.classes) - 1}"
         )
 
     def null(self, count: int) -> Cond:
         return {"label": torch.full((count,), len(self.classes))}
+
+
+def _number(label: Any) -> int | None:
+    """A whole number, be it a string, an int, NumPy's or a tensor's; None for anything else."""
+    if isinstance(label, str):
+        return int(label) if label.isdecimal() else None
+    try:
+        return operator.index(label)
+    except TypeError:
+        return None

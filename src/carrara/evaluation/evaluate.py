@@ -136,6 +136,27 @@ def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
     return path
 
 
+def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:
+    """Writes the figures on the card of the model in `folder`, each with what it must be compared with."""
+    sampling = figures["sampling"]
+    facts = {
+        "measured_with": f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']:g}"
+    }
+    if found := figures.get("frechet"):
+        facts["frechet_distance"] = (
+            f"{found['value']:.4g} (floor {found['floor']:.4g}, ceiling {found['ceiling']:.4g}; n = {found['n']}, "
+            f"{found['reference']}, {found['features']}, {found['resizer']})"
+        )
+    if found := figures.get("classes"):
+        facts["class_read_rate"] = (
+            f"{found['rate']:.3f} (n = {found['n']}; the classifier is right on {found['accuracy']:.3f} of held-out pictures)"
+        )
+    if found := figures.get("neighbours"):
+        facts["copies_of_training_pictures"] = f"{found['copies']} of {found['n']}"
+    model.facts.update(facts)
+    model.save(folder)
+
+
 def _key(entry: Mapping[str, Any]) -> list[Any]:
     return [plain(entry.get(name)) for name in KEY]
 

@@ -1,0 +1,194 @@
+"""`carrara evaluate`: how good a model's samples are, with what every figure must be compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from carrara.cli.names import FEATURES, METRICS, complete_features, complete_metrics
+from carrara.cli.options import Batch, Eta, GuidanceScale, Json, ModelPath, SamplerName, Seed, Steps, Times, wishes
+from carrara.cli.voice import Voice
+
+if TYPE_CHECKING:
+    from carrara.model import Model
+
+Count = Annotated[int, typer.Option("-n", "--count", help="How many samples, the classes in turn.")]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="NAMES",
+        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply]",
+        autocompletion=complete_metrics,
+    ),
+]
+FeaturesName = Annotated[
+    str,
+    typer.Option(
+        "--features",
+        metavar="KIND",
+        help=f"What the Fréchet distance compares: {', '.join(FEATURES)}, or your own, module:name.",
+        autocompletion=complete_features,
+    ),
+]
+
+
+def evaluate(
+    path: ModelPath,
+    n: Count = 1000,
+    metrics: Metrics = None,
+    features: FeaturesName = "efficientnet",
+    seed: Seed = 0,
+    steps: Steps = None,
+    sampler: SamplerName = None,
+    times: Times = None,
+    guidance_scale: GuidanceScale = None,
+    eta: Eta = None,
+    batch: Batch = 64,
+    as_json: Json = False,
+) -> None:
+    """Measure how good a model's samples are.
+
+    The Fréchet distance with its floor and ceiling, classes read as asked, nearest training pictures. The figures go into
+    the run folder and its report.
+    """
+    from carrara.cli.sample import described, planned
+    from carrara.cli.threads import use_cores
+    from carrara.evaluation.evaluate import evaluate as measure
+    from carrara.evaluation.evaluate import keep, note
+    from carrara.model import load
+    from carrara.training.run import MODEL, dataset_of
+
+    threads, voice = use_cores(), Voice(as_json)
+    model = load(path)
+    asked = wishes(model, steps, sampler, times, guidance_scale, eta)
+    job = planned(model, n, [], seed, batch, asked)
+    folder = home(path)
+    voice.say(f"model       {path}: {described(model, job.sampling)}; {threads} threads")
+    dataset = dataset_of(model.recipe)
+    warn(model, dataset.fingerprint, voice)
+    with voice.counting() as report:
+        found = measure(model, dataset, n, names(metrics), features, seed, report, batch=batch, **asked)
+    written = keep(folder, found)
+    if (folder / MODEL).is_dir():
+        note(model, folder / MODEL, found)
+    show(found, voice)
+    report_path = rewritten(folder, voice)
+    voice.say(f"written     {written}" + ("" if report_path is None else f" and {report_path}"))
+    voice.tell(**found, warnings=warnings(model, dataset.fingerprint), figures=written, report=report_path)
+
+
+def names(metrics: str | None) -> list[str] | None:
+    """The names in a comma list."""
+    return None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+
+
+def home(path: Path) -> Path:
+    """The folder that keeps the figures: the run's, or the model's where it stands alone. Raises InputError if read-only."""
+    from carrara.files import writable_folder
+    from carrara.training.run import FACTS, MODEL
+
+    inside = path.name == MODEL and (path.parent / FACTS).is_file()
+    return writable_folder(path.parent if inside else path)
+
+
+def warnings(model: Model, fingerprint: str) -> list[str]:
+    """What must be known beside the figures."""
+    trained_on = model.facts.get("data_fingerprint")
+    if trained_on in (None, fingerprint):
+        return []
+    return [
+        f"the data is not what this model was trained on (fingerprint {fingerprint[:12]}, then {str(trained_on)[:12]}); "
+        "its figures are of the data as it is now"
+    ]
+
+
+def warn(model: Model, fingerprint: str, voice: Voice) -> None:
+    """Says it on stderr, before the work begins."""
+    for sentence in warnings(model, fingerprint):
+        typer.echo(f"carrara: {sentence}", err=True)
+
+
+def rewritten(folder: Path, voice: Voice) -> Path | None:
+    """The run's report with the new figures in it; None for a model that stands alone."""
+    from carrara.evaluation.summary import write_report
+    from carrara.training.run import FACTS
+
+    if not (folder / FACTS).is_file():
+        return None
+    with voice.busy("writing the report"):
+        return write_report(folder)
+
+
+def show(found: dict[str, Any], voice: Voice) -> None:
+    """The figures as a table, each with its floor and ceiling."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for head in ("figure", "value", "floor", "ceiling", "n", "measured against"):
+        table.add_column(head, justify="right" if head in ("value", "floor", "ceiling", "n") else "left")
+    for row in rows(found):
+        table.add_row(*row)
+    voice.say()
+    voice.show(table)
+    voice.say()
+    for line in meanings(found):
+        voice.say(line)
+    voice.say()
+    cost = (
+        f"{found['evaluations_per_sample']} evaluations a sample, {found['n'] / found['sampling_s']:,.1f} samples/s"
+    )
+    voice.say(f"sampling    {found['sampling_s']:.1f} s: {cost}; measuring {found['measuring_s']:.1f} s")
+
+
+def rows(found: dict[str, Any]) -> list[list[str]]:
+    """The table's rows."""
+    table = []
+    if frechet := found.get("frechet"):
+        figures = [number(frechet[key]) for key in ("value", "floor", "ceiling")]
+        table.append(
+            ["Fréchet distance", *figures, str(frechet["n"]), f"{frechet['reference']}, {frechet['features']}"]
+        )
+    if read := found.get("classes"):
+        figures = [percent(read[key]) for key in ("rate", "chance", "accuracy")]
+        against = f"a classifier of {read['train_n']:,} training images"
+        table.append(["class read as asked", *figures, str(read["n"]), against])
+    if near := found.get("neighbours"):
+        against = f"{near['train_n']:,} training images"
+        distance = [number(near["median"]), "0", number(near["heldout_median"])]
+        table.append(["distance to the nearest", *distance, str(near["n"]), against])
+        table.append(["exact copies", str(near["copies"]), str(near["heldout_copies"]), "–", str(near["n"]), against])
+    return table
+
+
+def meanings(found: dict[str, Any]) -> list[str]:
+    """What floor and ceiling are."""
+    lines = []
+    if frechet := found.get("frechet"):
+        first = f"; the first {frechet['n']} of {frechet['given']} samples" if frechet["given"] > frechet["n"] else ""
+        lines.append(
+            f"Fréchet distance: lower is better; floor: held-out pictures, ceiling: noise, at the same n{first}."
+        )
+    if "classes" in found:
+        n = found["classes"]["accuracy_n"]
+        lines.append(
+            f"Class: higher is better; floor: chance, ceiling: the classifier itself on {n:,} held-out pictures."
+        )
+    if near := found.get("neighbours"):
+        lines.append(
+            "Nearest training picture: median distance in grey levels; floor: a copy, ceiling: held-out pictures. "
+            f"{percent(near['nearer_share'])} are nearer than 99 % of held-out pictures are."
+        )
+    return lines
+
+
+def number(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """A share in percent."""
+    return f"{100 * share:.1f} %"

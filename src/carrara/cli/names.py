@@ -1,0 +1,58 @@
+"""Names that help and completion show without importing what they name; a test keeps them equal to the registries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SAMPLERS = ("ancestral", "ddim", "dpmpp_2m", "euler", "heun")
+TIMES = ("karras", "logsnr", "shifted", "trailing", "uniform")
+FEATURES = ("efficientnet", "inception")
+METRICS = ("classes", "frechet", "neighbours")
+DATASETS = ("digits", "emoji", "fashion", "folder")
+
+
+def recipes() -> list[str]:
+    """The recipes that come with carrara."""
+    return sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Recipes and YAML files that begin so."""
+    return [*_beginning(recipes(), incomplete), *_yaml_files(incomplete)]
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Recipes, kinds of datasets and YAML files that begin so."""
+    return [*_beginning(sorted({*recipes(), *DATASETS}), incomplete), *_yaml_files(incomplete)]
+
+
+def complete_sampler(incomplete: str) -> list[str]:
+    """Samplers that begin so."""
+    return _beginning(SAMPLERS, incomplete)
+
+
+def complete_times(incomplete: str) -> list[str]:
+    """Grids of times that begin so."""
+    return _beginning(TIMES, incomplete)
+
+
+def complete_features(incomplete: str) -> list[str]:
+    """Features that begin so."""
+    return _beginning(FEATURES, incomplete)
+
+
+def complete_metrics(incomplete: str) -> list[str]:
+    """Metrics that begin as the last of a comma list does."""
+    done, comma, last = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in _beginning(METRICS, last)]
+
+
+def _beginning(words: list[str] | tuple[str, ...], incomplete: str) -> list[str]:
+    return [word for word in words if word.startswith(incomplete)]
+
+
+def _yaml_files(incomplete: str) -> list[str]:
+    folder = Path(incomplete).parent if not incomplete.endswith("/") else Path(incomplete)
+    found = folder.iterdir() if folder.is_dir() else ()
+    paths = [str(path) + "/" * path.is_dir() for path in found if path.is_dir() or path.suffix in (".yaml", ".yml")]
+    return sorted(path for path in paths if path.startswith(incomplete))

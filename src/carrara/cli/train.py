@@ -1,0 +1,176 @@
+"""`carrara train`: begins a run, or goes on with it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carrara.cli.names import complete_recipe
+from carrara.cli.options import Changes, Json
+from carrara.cli.voice import State, Voice
+
+if TYPE_CHECKING:
+    from carrara.training.budget import Asked
+    from carrara.training.run import Run
+
+MINUTES = 5.0
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe's name (see carrara recipe list) or a YAML file.",
+        autocompletion=complete_recipe,
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option("--minutes", help=f"How long to train, all in all.  [default: {MINUTES:g}, or as the run began]"),
+]
+Images = Annotated[int | None, typer.Option("--images", help="How many images to train on, in place of --minutes.")]
+RunFolder = Annotated[Path | None, typer.Option("--out", help="The run folder.  [default: runs/NAME]")]
+RecipeSeed = Annotated[int | None, typer.Option("--seed", help="The run's seed, in place of the recipe's.")]
+
+
+def train(
+    ctx: typer.Context,
+    recipe: RecipeName,
+    minutes: Minutes = None,
+    images: Images = None,
+    out: RunFolder = None,
+    changes: Changes = None,
+    seed: RecipeSeed = None,
+    as_json: Json = False,
+) -> None:
+    """Train a recipe into a run folder, or go on with the run in it.
+
+    The same command goes on with a run that was stopped, and leaves a complete one as it is.
+    """
+    from carrara.cli.threads import use_cores
+    from carrara.recipe import read
+    from carrara.training.run import Run
+
+    threads = use_cores()
+    resolved = read(recipe, [*(changes or []), *([] if seed is None else [f"seed={seed}"])])
+    folder = out or Path("runs", resolved.name)
+    run = Run(resolved, folder, asked(minutes, images, folder))
+    voice = Voice(as_json, quiet=not run.world.first)
+    introduce(run, threads, voice)
+    if not complete(run):
+        state: State = ctx.obj
+        state.goes_on = True
+        work(run, voice)
+    if run.world.first:
+        conclude(run, voice)
+
+
+def asked(minutes: float | None, images: int | None, folder: Path) -> Asked:
+    """How long to train: what was given, or else what the run in the folder began with, or else MINUTES."""
+    from carrara import files
+    from carrara.training.budget import Asked
+    from carrara.training.run import FACTS
+
+    if minutes is None and images is None:
+        begun = folder / FACTS
+        return Asked(**(files.read_json(begun)["asked"] if begun.is_file() else {"minutes": MINUTES}))
+    return Asked(minutes, images)
+
+
+def complete(run: Run) -> bool:
+    """Whether there is nothing left to do but to say so."""
+    from carrara.training.run import MODEL
+
+    return run.finished and (run.folder / MODEL).is_dir()
+
+
+def introduce(run: Run, threads: int, voice: Voice) -> None:
+    """Says what is about to be trained, on what, where, and from where on."""
+    data, model, begun = run.dataset, run.model, run.learner.images
+    voice.tell(
+        event="start",
+        recipe=run.recipe.name,
+        folder=run.folder,
+        data={"name": data.name, "train": len(data.train), "heldout": len(data.heldout), "shape": data.shape},
+        parameters=model.parameters,
+        threads=threads,
+        processes=run.world.size,
+        precision=run.trainable.precision,
+        resumed_from=begun,
+        budget_images=run.budget,
+    )
+    shape = "×".join(map(str, data.shape))
+    together = f", {run.world.size} processes" if run.world.size > 1 else ""
+    voice.say(f"recipe      {run.recipe.name}, seed {run.recipe.seed}, {length(run)}")
+    voice.say(f"data        {data.name}: {len(data.train):,} to train on, {len(data.heldout):,} held out, {shape}")
+    voice.say(f"network     {model.parameters:,} parameters")
+    voice.say(f"computing   {threads} threads{together}, {run.trainable.precision}")
+    voice.say(f"folder      {run.folder} ({standing(run)})")
+
+
+def standing(run: Run) -> str:
+    """Whether the run is new, begun or complete, in words."""
+    begun = run.learner.images
+    if complete(run):
+        return "complete: nothing is left to do"
+    return f"going on from {begun:,} images" if begun else "a new run"
+
+
+def length(run: Run) -> str:
+    """How long the run is, in words."""
+    if run.asked.minutes is None:
+        return f"{run.budget:,} images"
+    known = "" if run.budget is None else f" = {run.budget:,} images"
+    return f"{run.asked.minutes:g} minutes{known}"
+
+
+def work(run: Run, voice: Voice) -> None:
+    """Trains, showing how far it is. Where stdout has gone, what was learnt is saved all the same."""
+    from carrara.cli.training import display
+
+    try:
+        with display(run, voice) as show:
+            for progress in run.train():
+                show(progress)
+    except BrokenPipeError:
+        run.save()
+        raise
+
+
+def conclude(run: Run, voice: Voice) -> None:
+    """Writes the report where it is missing or older than the model, and says where everything is."""
+    from carrara.cli.training import duration
+    from carrara.training.run import MODEL
+
+    heldout = run.figures.get("heldout_loss_ema")
+    measured = "" if heldout is None else f"; held-out loss {heldout:.4f} with averaged weights"
+    voice.say(f"complete    {run.learner.images:,} images in {duration(run.seconds)}{measured}")
+    voice.say(f"model       {run.folder / MODEL}")
+    report = written_report(run.folder, voice)
+    after = shlex.join(["carrara", "sample", str(run.folder)])
+    voice.say(f"report      {report}")
+    voice.say(f"next        {after}")
+    voice.tell(
+        event="end",
+        images=run.learner.images,
+        seconds=round(run.seconds, 1),
+        **run.figures,
+        model=run.folder / MODEL,
+        report=report,
+        next=after,
+    )
+
+
+def written_report(folder: Path, voice: Voice) -> Path:
+    """The report's path; it is written unless it is newer than the model."""
+    from carrara.evaluation.summary import REPORT, write_report
+    from carrara.model import DESCRIPTION
+    from carrara.training.run import MODEL
+
+    path = folder / REPORT
+    if path.is_file() and path.stat().st_mtime >= (folder / MODEL / DESCRIPTION).stat().st_mtime:
+        return path
+    with voice.busy("writing the report"):
+        return write_report(folder)
