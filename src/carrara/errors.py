@@ -5,9 +5,10 @@ CarraraError            a run of the command line ends with exit code 1
 │   ├── RecipeError     a recipe's key, type or combination
 │   ├── DataError       a dataset's files
 │   └── MissingExtra    an optional package is not installed
-└── RunError            the work itself failed
-    ├── NonFinite       NaN or infinity in training or sampling
-    └── DamagedFile     a checkpoint or weights file is not what its manifest says
+├── RunError            the work itself failed
+│   ├── NonFinite       NaN or infinity in training or sampling
+│   └── DamagedFile     a checkpoint or weights file is not what its manifest says
+└── Interrupted         a signal asked the run to stop: exit code 130 or 143
 """
 
 from __future__ import annotations
@@ -55,6 +56,14 @@ class NonFinite(RunError):
 
 class DamagedFile(RunError):
     """A file is not what its manifest says."""
+
+
+class Interrupted(CarraraError):
+    """The run was asked to stop, has saved, and says how to go on."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:

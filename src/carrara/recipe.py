@@ -162,7 +162,7 @@ def value_of(text: str, what: str) -> Any:
 def changed(content: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
     """The content with each change `a.b=value` made, the value read as YAML."""
     result: dict[str, Any] = json.loads(json.dumps(content, default=str))
-    for change in changes:
+    for change in sorted(changes, key=lambda change: not change.partition("=")[0].endswith(".kind")):
         path, equals, value = change.partition("=")
         if not equals or not path:
             raise RecipeError(f"--set {change!r} is not of the form section.key=value")
@@ -197,6 +197,8 @@ def check(content: Mapping[str, Any]) -> Recipe:
 
 def checked(section: str, options: Any) -> dict[str, Any]:
     """A section's options with their defaults written out, as plain data."""
+    if isinstance(options, dict) and section in ROOMS and "kind" not in options:
+        options = {key: value for key, value in DEFAULTS.get(section, {}).items() if key == "kind"} | options
     if not isinstance(options, dict):
         raise RecipeError(f"{section} must be a mapping such as {{kind: …}}, and is {options!r}")
     target = target_of(section, options)

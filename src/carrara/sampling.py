@@ -18,7 +18,7 @@ from carrara.plugins import find
 from carrara.rng import Streams
 from carrara.samplers import SAMPLERS, Sampler, Step
 from carrara.schedules import Schedule
-from carrara.times import grid
+from carrara.times import GRIDS, grid
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class Sampling:
 
     def grid(self, schedule: Schedule) -> Tensor:
         """The times that are walked under this schedule: `steps` + 1, float64, falling from 1 to 0."""
-        return grid(**{"steps": self.steps, "schedule": schedule, **self.times})
+        if not isinstance(self.times.get("kind"), str):
+            raise InputError(f"times is {dict(self.times)}; it needs a kind: {', '.join(sorted(GRIDS))}")
+        return grid(**{**self.times, "steps": self.steps, "schedule": schedule})
 
     def check(self, denoiser: Denoiser, condition: Condition) -> None:
         """Raises InputError where this denoiser cannot be walked with this condition, before anything is computed."""

@@ -60,6 +60,10 @@ class TrainTimes(nn.Module):
         t = self.quantile(u, schedule).clamp(self.t_min, 1)
         return t, torch.ones_like(t)
 
+    def fixed(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """Times that never move, for held-out losses: the distribution's own, uniform where it learns."""
+        return self.quantile(u, schedule).clamp(self.t_min, 1)
+
     def update(self, t: Tensor, loss: Tensor) -> None:
         """Learns from the losses (B,) of a global batch at the times t (B,); most distributions do not."""
 
@@ -146,6 +150,9 @@ class Importance(TrainTimes):
         total = torch.zeros_like(self.square).index_add_(0, cell, loss.double() ** 2)
         mean = torch.where(count > 0, total / count.clamp(min=1), self.square)
         self.square.lerp_(mean, 1 - self.memory)
+
+    def fixed(self, u: Tensor, schedule: Schedule) -> Tensor:
+        return u.clamp(self.t_min, 1)
 
     def _place(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The cell whose share of the draws u falls in, and how far into it, from 0 to 1."""
@@ -266,11 +273,13 @@ def grid(kind: str, steps: int, schedule: Schedule, **options: float) -> Tensor:
             f"{schedule.steps} discrete steps; ask for {schedule.steps} or fewer"
         )
     own = set(inspect.signature(GRIDS[kind]).parameters) - {"n", "schedule"}
-    for name in options:
+    for name, value in options.items():
         if name not in own:
             raise InputError(
                 f"the grid of times {kind!r} has no option {name!r}: {nearest(name, own) if own else 'it takes none'}"
             )
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"the option {name} of the grid of times {kind!r} is {value!r}; it must be a number")
     times = GRIDS[kind](steps, schedule, **options)
     if not bool((times[1:] < times[:-1]).all()):
         raise InputError(

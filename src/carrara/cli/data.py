@@ -76,11 +76,15 @@ def content_of(what: str) -> dict[str, Any]:
     from carrara.data import DATASETS
     from carrara.recipe import names, parse, text_of
 
-    if what in names() or Path(what).is_file():
+    if what in names():
+        return parse(text_of(what), what)
+    if what in DATASETS:
+        return {"data": {"kind": what}}
+    if Path(what).is_file():
         return parse(text_of(what), what)
     if Path(what).is_dir():
         return {"data": {"kind": "folder", "path": what}}
-    if what in DATASETS or ":" in what:
+    if ":" in what:
         return {"data": {"kind": what}}
     raise InputError(
         f"there is no recipe or dataset {what!r}: {nearest(what, {*names(), *DATASETS})}; "

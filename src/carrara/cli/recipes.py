@@ -52,7 +52,10 @@ def show(name: Name, changes: Changes = None, as_json: Json = False) -> None:
 
 @app.command("check")
 def check(file: File, as_json: Json = False) -> None:
-    """Check that a recipe can be trained: its keys, its types, and that its parts go together."""
+    """Check that a recipe can be trained.
+
+    Its keys and their types are checked, and whether its parts go together; the data is not read.
+    """
     from carrara.errors import RecipeError
     from carrara.recipe import read
 

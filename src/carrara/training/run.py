@@ -14,7 +14,7 @@ from typing import Any
 from carrara import about, files
 from carrara.data import Dataset
 from carrara.data import load as load_data
-from carrara.errors import InputError, NonFinite
+from carrara.errors import InputError, Interrupted, NonFinite
 from carrara.evaluation.pictures import grid
 from carrara.model import Model, build
 from carrara.recipe import Recipe, check, parse
@@ -22,7 +22,7 @@ from carrara.training import checkpoints
 from carrara.training.budget import Asked, Pace, faster_precision
 from carrara.training.learner import Learner, Record
 from carrara.training.metrics import Metrics
-from carrara.training.signals import Ear, Interrupted, listening
+from carrara.training.signals import Ear, listening
 from carrara.training.trainable import Diffusion, data_std
 from carrara.training.world import World, join
 

@@ -8,16 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from carrara.errors import CarraraError
-
-
-class Interrupted(CarraraError):
-    """The run was asked to stop, has saved, and says how to go on."""
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signum
-
 
 class Ear:
     """The signal that has been heard, if any."""

@@ -85,12 +85,12 @@ class Diffusion:
         count = min(HELDOUT_IMAGES, len(self.dataset.heldout))
         picked = order(len(self.dataset.heldout), HELDOUT_SEED, 0, count)
         u = torch.from_numpy((order(count, HELDOUT_SEED, 0, count) + 0.5) / count)
-        t, factor = self.times.draw(u, self.model.denoiser.process.schedule)
+        t = self.times.fixed(u, self.model.denoiser.process.schedule)
         self.model.denoiser.eval()
         with torch.no_grad():
             losses = [self._heldout(picked, t, rows) for rows in _slices(count, 128)]
         self.model.denoiser.train()
-        return {"heldout_loss": float((torch.cat(losses) * factor).mean())}
+        return {"heldout_loss": float(torch.cat(losses).mean())}
 
     def _heldout(self, picked: np.ndarray, t: Tensor, rows: slice) -> Tensor:
         batch = take(self.dataset.heldout, picked[rows])
