@@ -98,7 +98,7 @@ def test_what_the_data_decides_cannot_be_set(section: str) -> None:
             r"network\.widht is an unknown key: did you mean 'width'\?",
         ),
         ({**MINIMAL, "network": {"kind": "unett"}}, r"network\.kind: .*'unett': did you mean 'unet'\?"),
-        ({**MINIMAL, "network": {"width": 8}}, r"network needs a kind: unet"),
+        ({**MINIMAL, "data": {"width": 8}}, r"data needs a kind: digits"),
         ({**MINIMAL, "network": {"kind": ["unet"]}}, r"network needs a kind: unet"),
         ({**MINIMAL, "network": "unet"}, r"network must be a mapping such as .* is 'unet'"),
         (
@@ -297,3 +297,15 @@ def test_what_is_one_s_own_is_checked_alike() -> None:
         InputError, match=r"the sampler 'lab_of_mine:jump' has no option 'near': did you mean|allowed: far"
     ):
         asked(sampling={"sampler": "lab_of_mine:jump", "options": {"near": 1}})
+
+
+def test_a_section_without_its_kind_has_the_default_kind() -> None:
+    given = check({**MINIMAL, "network": {"width": 8}})
+    assert given.sections["network"]["kind"] == "unet"
+    assert given.sections["network"]["width"] == 8
+
+
+def test_the_order_of_changes_does_not_matter() -> None:
+    changes = ["data.path=photos", "data.kind=folder"]
+    assert changed(MINIMAL, changes) == changed(MINIMAL, changes[::-1])
+    assert changed(MINIMAL, changes)["data"] == {"kind": "folder", "path": "photos"}

@@ -1,0 +1,142 @@
+"""`carrara evaluate`: figures, their company, and where they are kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carrara.errors import InputError
+from carrara.evaluation.evaluate import evaluate, keep
+
+Run = Callable[..., Any]
+
+FEATURES = '''
+"""Features that cost nothing: the pictures, averaged to four by four."""
+
+import torch
+from torch.nn import functional as F
+
+
+class Cheap:
+    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
+
+    def __call__(self, images):
+        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
+'''
+
+
+@pytest.fixture
+def cheap(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (here / "cheap_features.py").write_text(FEATURES)
+    monkeypatch.syspath_prepend(str(here))
+    return "cheap_features:Cheap"
+
+
+@pytest.fixture
+def mine(here: Path, model: Path) -> Path:
+    return Path(shutil.copytree(model, here / "mine"))
+
+
+def test_every_figure_has_its_company(carrara: Run, mine: Path, cheap: str) -> None:
+    done = carrara("evaluate", mine, "-n", 40, "--features", cheap, "--batch", 16)
+    assert done.code == 0 and not done.err
+    head = next(line for line in done.out.splitlines() if line.startswith("figure"))
+    assert head.split() == ["figure", "value", "floor", "ceiling", "n", "measured", "against"]
+    for row in ("Fréchet distance ", "class read as asked ", "distance to the nearest ", "exact copies "):
+        assert any(line.startswith(row) and " 40 " in line for line in done.out.splitlines())
+    assert "all 1437 training images, cheap@4" in done.out and "3 evaluations a sample" in done.out
+    assert str(mine / "figures.json") in done.out and str(mine / "report.html") in done.out
+    assert "cheap@4" in (mine / "report.html").read_text()
+
+
+def test_json_and_figures_hold_the_same(carrara: Run, mine: Path, cheap: str) -> None:
+    said = carrara("evaluate", mine, "-n", 40, "--features", cheap, "--json").json
+    (kept,) = json.loads((mine / "figures.json").read_text())
+    assert all(said[name] == value for name, value in kept.items())
+    assert {"date", "sampling_s", "evaluations_per_sample", "processor", "weights_sha256"} <= kept.keys()
+    assert kept["data_matches"] and said["warnings"] == []
+    assert 0 <= kept["classes"]["rate"] <= 1 and kept["classes"]["accuracy"] > 0.9
+    assert kept["frechet"]["floor"] < kept["frechet"]["ceiling"] and kept["frechet"]["n"] == 40
+
+
+def test_other_settings_are_another_entry_and_the_same_are_joined(carrara: Run, mine: Path, cheap: str) -> None:
+    common = ("evaluate", mine / "model", "-n", 20, "--features", cheap, "--json", "--metrics")
+    carrara(*common, "classes")
+    carrara(*common, "neighbours", "--steps", 2)
+    carrara(*common, "frechet")
+    first, second = json.loads((mine / "figures.json").read_text())
+    assert first["sampling"]["steps"] == 2 and "neighbours" in first and "classes" not in first
+    assert second["sampling"]["steps"] == 3 and {"classes", "frechet"} <= second.keys()
+
+
+def test_a_model_that_stands_alone_keeps_its_figures(carrara: Run, here: Path, discrete: Path) -> None:
+    shutil.copytree(discrete, here / "alone")
+    done = carrara("evaluate", "alone", "-n", 4, "--metrics", "neighbours", "--json")
+    assert done.code == 0 and done.json["report"] is None
+    assert (here / "alone" / "figures.json").is_file() and not (here / "alone" / "report.html").exists()
+    assert carrara("sample", "alone", "-n", 1).code == 0
+
+
+def test_other_data_than_the_models_is_said(carrara: Run, mine: Path, tamper: Callable[..., None]) -> None:
+    about = json.loads((mine / "model" / "model.json").read_text())
+    about["facts"]["data_fingerprint"] = "f" * 64
+    tamper(mine / "model", "model.json", json.dumps(about).encode())
+    done = carrara("evaluate", mine, "-n", 4, "--metrics", "neighbours", "--json")
+    assert done.code == 0 and not done.json["data_matches"]
+    (warning,) = done.json["warnings"]
+    assert done.err == f"carrara: {warning}\n" and "not what this model was trained on" in warning
+
+
+def test_python_users_have_the_same(model: Path) -> None:
+    import carrara
+    from carrara.training.run import dataset_of
+
+    loaded = carrara.load(model)
+    dataset = dataset_of(loaded.recipe)
+    stages: list[tuple[str, int, int]] = []
+    found = evaluate(
+        loaded,
+        dataset,
+        24,
+        metrics=["classes"],
+        progress=lambda *stage: stages.append(stage),
+        batch=8,
+        label=3,
+        guidance_scale=2.0,
+    )
+    assert found["evaluations_per_sample"] == 6 and found["n"] == found["classes"]["n"] == 24
+    assert [stage for stage in stages if stage[0] == "sampling"] == [("sampling", n, 24) for n in (8, 16, 24)]
+    assert json.loads(json.dumps(found)) == found
+    with pytest.raises(InputError, match="no metric"):
+        evaluate(loaded, dataset, metrics=["fid"])
+
+
+def test_the_read_rate_is_of_the_classes_that_were_asked_for(model: Path) -> None:
+    import torch
+
+    import carrara
+    from carrara.training.run import dataset_of
+
+    loaded = carrara.load(model)
+    dataset = dataset_of(loaded.recipe)
+    real = torch.from_numpy(dataset.heldout.media.copy())
+    order = torch.from_numpy(dataset.heldout.labels.copy())
+    loaded.sample = lambda n, **_: real[:n]  # type: ignore[method-assign]
+    asked = order[:100]
+    right = evaluate(loaded, dataset, 100, metrics=["classes"], label=asked.tolist())["classes"]["rate"]
+    wrong = evaluate(loaded, dataset, 100, metrics=["classes"], label=((asked + 1) % 10).tolist())["classes"]["rate"]
+    assert right > 0.9 and wrong < 0.1
+
+
+def test_what_was_kept_is_never_lost(here: Path) -> None:
+    entries = [{"n": n, "seed": 0, "sampling": {"steps": 3}, "features": "x", "a": n} for n in (1, 2, 3)]
+    for entry in entries:
+        keep(here, entry)
+    assert json.loads((here / "figures.json").read_text()) == entries
+    path = keep(here, {**entries[0], "a": 9, "b": 4})
+    assert json.loads(path.read_text()) == [entries[1], entries[2], {**entries[0], "a": 9, "b": 4}]
