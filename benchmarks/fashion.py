@@ -12,7 +12,7 @@ def main() -> None:
     """Trains, or goes on with, runs/fashion and evaluates it."""
     run = Path("runs/fashion")
     seconds = carrara("train", "fashion", "--minutes", "8", "--out", str(run))
-    seconds += carrara("evaluate", str(run), "-n", "5000")
+    seconds += carrara("evaluate", str(run), "-n", "2000")
     report("fashion", {**figures_of(run), "seconds": round(seconds, 1)}, NOTES)
 
 
