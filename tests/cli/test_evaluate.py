@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from carrara.errors import InputError
-from carrara.evaluation.evaluate import evaluate, keep
+from carrara.evaluation.evaluate import NOTED, evaluate, keep
 
 Run = Callable[..., Any]
 
@@ -72,6 +72,21 @@ def test_other_settings_are_another_entry_and_the_same_are_joined(carrara: Run, 
     first, second = json.loads((mine / "figures.json").read_text())
     assert first["sampling"]["steps"] == 2 and "neighbours" in first and "classes" not in first
     assert second["sampling"]["steps"] == 3 and {"classes", "frechet"} <= second.keys()
+
+
+def test_the_card_speaks_of_one_way_of_sampling(carrara: Run, mine: Path) -> None:
+    def card() -> dict[str, Any]:
+        facts = json.loads((mine / "model" / "model.json").read_text())["facts"]
+        return {name: facts[name] for name in NOTED if name in facts}
+
+    for metrics, steps in (("classes", 3), ("neighbours", 3), ("neighbours", 2)):
+        carrara("evaluate", mine, "-n", 4, "--metrics", metrics, "--steps", steps)
+        if steps == 3:
+            joined = card()
+    assert joined.keys() == {"measured_with", "copies_of_training_pictures", "class_read_rate"}
+    assert card().keys() == {"measured_with", "copies_of_training_pictures"} and "2 steps" in card()["measured_with"]
+    assert "2 steps" in (mine / "model" / "README.md").read_text()
+    assert carrara("sample", mine, "-n", 1).code == 0
 
 
 def test_a_model_that_stands_alone_keeps_its_figures(carrara: Run, here: Path, discrete: Path) -> None:

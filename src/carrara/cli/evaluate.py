@@ -55,9 +55,10 @@ def evaluate(
     the run folder and its report.
     """
     from carrara.cli.sample import described, planned
-    from carrara.cli.threads import use_cores
+    from carrara.cli.threads import in_words, use_cores
     from carrara.evaluation.evaluate import evaluate as measure
     from carrara.evaluation.evaluate import keep, note
+    from carrara.files import read_json
     from carrara.model import load
     from carrara.training.run import MODEL, dataset_of
 
@@ -66,14 +67,15 @@ def evaluate(
     asked = wishes(model, steps, sampler, times, guidance_scale, eta)
     job = planned(model, n, [], seed, batch, asked)
     folder = home(path)
-    voice.say(f"model       {path}: {described(model, job.sampling)}; {threads} threads")
-    dataset = dataset_of(model.recipe)
+    voice.say(f"model       {path}: {described(model, job.sampling)}; {in_words(threads)}")
+    with voice.busy("reading the data"):
+        dataset = dataset_of(model.recipe)
     warn(model, dataset.fingerprint, voice)
     with voice.counting() as report:
         found = measure(model, dataset, n, names(metrics), features, seed, report, batch=batch, **asked)
     written = keep(folder, found)
     if (folder / MODEL).is_dir():
-        note(model, folder / MODEL, found)
+        note(model, folder / MODEL, read_json(written)[-1])
     show(found, voice)
     report_path = rewritten(folder, voice)
     voice.say(f"written     {written}" + ("" if report_path is None else f" and {report_path}"))

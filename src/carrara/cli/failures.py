@@ -9,7 +9,7 @@ import traceback
 
 import typer
 
-from carrara.cli.voice import State
+from carrara.cli.voice import State, first
 from carrara.errors import CarraraError, InputError
 
 INTERRUPTED = 130
@@ -28,7 +28,7 @@ def failed(error: BaseException, state: State) -> int:
     if state.debug:
         traceback.print_exception(error)
     if isinstance(error, CarraraError):
-        return told(_line(error), error.exit_code, state, silent=isinstance(error, InputError) and not _first())
+        return told(_line(error), error.exit_code, state, silent=isinstance(error, InputError) and not first())
     hint = "" if state.debug else "; run again with --debug for the traceback"
     return told(f"unexpected {type(error).__name__}: {_line(error)}{hint}", 1, state)
 
@@ -40,7 +40,7 @@ def interrupted(state: State) -> int:
 
 def told(sentence: str, exit_code: int, state: State, silent: bool = False) -> int:
     """The sentence on stderr and, with --json, an object on stdout; how to go on where that is possible."""
-    if silent or (exit_code > 128 and not _first()):
+    if silent or (exit_code > 128 and not first()):
         return exit_code
     going_on = {"goes_on": state.command} if state.goes_on and exit_code > 128 else {}
     typer.echo(f"carrara: {sentence}", err=True)
@@ -67,7 +67,7 @@ def _usage(error: Exception) -> str:
     text = _line_of_usage(error)
     near = getattr(error, "possibilities", None)
     if near:
-        text = f"{text.partition(' (Possible')[0]}: did you mean {sorted(near)[0]}?"
+        text = f"{text.partition(' (Possible')[0]}: did you mean {near[0]}?"
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "carrara"
     return f"{text[:1].lower()}{text[1:].rstrip('.')} (see {path} --help)"
@@ -76,8 +76,3 @@ def _usage(error: Exception) -> str:
 def _line_of_usage(error: Exception) -> str:
     words: str = error.format_message()  # type: ignore[attr-defined]  # Of click's exceptions and typer's own alike.
     return " ".join(words.split())
-
-
-def _first() -> bool:
-    """Whether this is the process that speaks, of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"

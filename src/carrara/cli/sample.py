@@ -80,7 +80,7 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Sample pictures from a model. Each has its own seed, and is the same in any batch."""
-    from carrara.cli.threads import use_cores
+    from carrara.cli.threads import in_words, use_cores
     from carrara.model import load
 
     threads, voice = use_cores(), Voice(as_json)
@@ -89,7 +89,7 @@ def sample(
     job = planned(model, n, label or [], seed, batch, asked)
     target = destination(out, f"{model.recipe.name}-{seed}", overwrite)
     film = None if gif is None else fresh_file(gif, "--gif", ".gif", overwrite)
-    voice.say(f"model       {path}: {described(model, job.sampling)}; {threads} threads")
+    voice.say(f"model       {path}: {described(model, job.sampling)}; {in_words(threads)}")
     start = time.perf_counter()
     with voice.counting() as report:
         drawn = batches(job, report)

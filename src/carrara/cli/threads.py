@@ -32,3 +32,8 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def in_words(threads: int) -> str:
+    """1 thread, 2 threads, …"""
+    return f"{threads} thread" + "s" * (threads != 1)

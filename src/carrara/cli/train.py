@@ -50,14 +50,11 @@ def train(
     The same command goes on with a run that was stopped, and leaves a complete one as it is.
     """
     from carrara.cli.threads import use_cores
-    from carrara.recipe import read
-    from carrara.training.run import Run
 
-    threads = use_cores()
-    resolved = read(recipe, [*(changes or []), *([] if seed is None else [f"seed={seed}"])])
-    folder = out or Path("runs", resolved.name)
-    run = Run(resolved, folder, asked(minutes, images, folder))
-    voice = Voice(as_json, quiet=not run.world.first)
+    voice = Voice(as_json)
+    with voice.busy("preparing"):
+        threads = use_cores()
+        run = opened(recipe, [*(changes or []), *([] if seed is None else [f"seed={seed}"])], out, minutes, images)
     introduce(run, threads, voice)
     if not complete(run):
         state: State = ctx.obj
@@ -65,6 +62,16 @@ def train(
         work(run, voice)
     if run.world.first:
         conclude(run, voice)
+
+
+def opened(recipe: str, changes: list[str], out: Path | None, minutes: float | None, images: int | None) -> Run:
+    """The run, new or begun, ready to be trained."""
+    from carrara.recipe import read
+    from carrara.training.run import Run
+
+    resolved = read(recipe, changes)
+    folder = out or Path("runs", resolved.name)
+    return Run(resolved, folder, asked(minutes, images, folder))
 
 
 def asked(minutes: float | None, images: int | None, folder: Path) -> Asked:
@@ -88,6 +95,8 @@ def complete(run: Run) -> bool:
 
 def introduce(run: Run, threads: int, voice: Voice) -> None:
     """Says what is about to be trained, on what, where, and from where on."""
+    from carrara.cli.threads import in_words
+
     data, model, begun = run.dataset, run.model, run.learner.images
     voice.tell(
         event="start",
@@ -106,7 +115,7 @@ def introduce(run: Run, threads: int, voice: Voice) -> None:
     voice.say(f"recipe      {run.recipe.name}, seed {run.recipe.seed}, {length(run)}")
     voice.say(f"data        {data.name}: {len(data.train):,} to train on, {len(data.heldout):,} held out, {shape}")
     voice.say(f"network     {model.parameters:,} parameters")
-    voice.say(f"computing   {threads} threads{together}, {run.trainable.precision}")
+    voice.say(f"computing   {in_words(threads)}{together}, {run.trainable.precision}")
     voice.say(f"folder      {run.folder} ({standing(run)})")
 
 

@@ -48,11 +48,16 @@ class State:
         return cls(tuple(arguments), shlex.join(["carrara", *words]), debug, "--json" in options)
 
 
-class Voice:
-    """Where a command's words go. `quiet` is for the processes of a distributed run that are not the first."""
+def first() -> bool:
+    """Whether this is the process that speaks, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
-    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
-        self.json, self.quiet = as_json, quiet
+
+class Voice:
+    """Where a command's words go. Of the processes of a distributed run only the first has one."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.json, self.quiet = as_json, not first()
 
     def say(self, text: str = "") -> None:
         """A line for people, on stdout; nothing where JSON was asked for."""

@@ -34,6 +34,9 @@ FIGURES = "figures.json"
 KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint")
 """What two evaluations must share to be one."""
 
+NOTED = ("measured_with", "frechet_distance", "class_read_rate", "copies_of_training_pictures")
+"""The facts of a model's card that an evaluation writes."""
+
 Report = Callable[[str, int, int], None]
 """Called with (what is being done, done, total)."""
 
@@ -137,7 +140,12 @@ def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
 
 
 def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:
-    """Writes the figures on the card of the model in `folder`, each with what it must be compared with."""
+    """Writes an evaluation's figures on the card of the model in `folder`, each with what it must be compared with.
+
+    They take the place of those of another evaluation: a card speaks of one way of sampling.
+    """
+    for name in NOTED:
+        model.facts.pop(name, None)
     sampling = figures["sampling"]
     facts = {
         "measured_with": f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']:g}"
