@@ -48,9 +48,10 @@ bench-demo: $(VENV)
 bench-fashion: $(VENV) data
 	$(BIN)/python -m benchmarks.fashion
 
-# The API, from the docstrings, beside the pages of docs/.
+# The API, from the docstrings, beside the pages of docs/. The public names are imported first: they are lazy.
 docs: $(VENV)
-	$(BIN)/pdoc --output-directory docs/api --math carrara
+	$(BIN)/python -W error -c "import carrara; [getattr(carrara, name) for name in carrara.__all__]; \
+	from pdoc.__main__ import cli; cli(['--output-directory', 'docs/api', '--math', 'carrara'])"
 	@echo "The API: docs/api/index.html"
 
 clean:

@@ -77,7 +77,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'carrara' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"carrara.{_HOME[name]}"), name)
+    found = globals()[name] = getattr(importlib.import_module(f"carrara.{_HOME[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:
