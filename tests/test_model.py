@@ -1,7 +1,6 @@
 """A model: what is saved is loaded, a seed is a picture, and what cannot be done is said."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ CONTENT: dict[str, Any] = {
     "sampling": {"sampler": "heun", "steps": 4},
 }
 CLASSES = ("cat", "dog", "owl")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def made(*changes: str, classes: tuple[str, ...] = CLASSES) -> Model:

@@ -66,18 +66,13 @@ def settings(*changes: str) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One thread, which is faster for tiny networks, and a cache that belongs to the tests."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """One thread in subprocesses too, and a cache that belongs to the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("CARRARA_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
@@ -87,33 +82,33 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def carrara() -> Callable[..., Outcome]:
     """carrara("sample", path, ...): the Outcome; no traceback is ever shown."""
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tiny() -> list[str]:
     """The options that make a recipe tiny."""
     return settings(*TINY)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """The folder of a complete run, not to be changed, and what its training said."""
     folder = tmp_path_factory.mktemp("runs") / "digits"
     return folder, run("train", "digits", "--images", 256, "--out", folder, *settings(*TINY))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model(trained: tuple[Path, Outcome]) -> Path:
     """The folder of a complete run, not to be changed."""
     assert trained[1].code == 0, trained[1].err
     return trained[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def discrete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder of a complete run on a schedule of 1000 steps, unconditional; not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "discrete"
@@ -123,7 +118,7 @@ def discrete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tamper() -> Callable[[Path, str, bytes], None]:
     """tamper(folder, name, content): changes a file and its hash in the manifest."""
 

