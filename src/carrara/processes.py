@@ -137,6 +137,16 @@ class Gaussian:
         c = alpha if self.schedule.exploding else alpha + sigma
         return c, sigma / c
 
+    def slope(self, x_t: Tensor, belief: Point, t: Tensor) -> Tensor:
+        """d(x / c) / dclock of the probability-flow ODE: eps in EDM's coordinates, eps − x0 in flow matching's."""
+        eps = self.eps(x_t, belief.x0, t)
+        return eps if self.schedule.exploding else eps - belief.x0
+
+    def follow(self, x_t: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """x_s when the slope is held from t to s."""
+        (c_t, clock_t), (c_s, clock_s) = self.straight(t), self.straight(s)
+        return like(c_s / c_t, x_t) * x_t + like(c_s * (clock_s - clock_t), x_t) * slope
+
     def shown(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t brought to the data's size, to be looked at: divided by √(alpha² + sigma²) where that is above 1."""
         return x_t / like(torch.hypot(self.schedule.alpha(t), self.schedule.sigma(t)).clamp(min=1), x_t)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 SPINS = "1000"
-"""How often a thread without work looks for some before it sleeps. OpenMP's own hundreds of thousands are up to 7 % faster on
-an idle machine; beside any other busy process they slow small networks down, at worst a hundredfold."""
+"""How often a thread without work looks for some before it sleeps. OpenMP's own hundreds of thousands are a little faster on
+an idle machine; beside any other busy process they slow small networks down by an order of magnitude."""
 
 
 def rest_when_idle() -> None:

@@ -12,23 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from carrara.beliefs import Point
 from carrara.denoisers import Cond, Denoiser
-from carrara.processes import Gaussian, like
 from carrara.rng import Streams
 from carrara.samplers.step import Step, pairs
-
-
-def slope(process: Gaussian, x: Tensor, belief: Point, t: Tensor) -> Tensor:
-    """dy / dclock at (x, t): eps in EDM's coordinates, eps − x0 in flow matching's."""
-    eps = process.eps(x, belief.x0, t)
-    return eps if process.schedule.exploding else eps - belief.x0
-
-
-def advance(process: Gaussian, x: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """x_s when the slope is held from t to s."""
-    (c_t, clock_t), (c_s, clock_s) = process.straight(t), process.straight(s)
-    return like(c_s / c_t, x) * x + like(c_s * (clock_s - clock_t), x) * slope
 
 
 @torch.no_grad()
@@ -39,9 +25,10 @@ def euler(
 
     Source: Elucidating the Design Space of Diffusion-Based Generative Models, Karras et al., 2022, eq. 1.
     """
+    process = denoiser.process
     for index, t, s in pairs(times):
         belief = denoiser(x, t, cond)
-        x = advance(denoiser.process, x, slope(denoiser.process, x, belief, t), t, s)
+        x = process.follow(x, process.slope(x, belief, t), t, s)
         yield Step(index, t, s, x, belief)
 
 
@@ -56,10 +43,10 @@ def heun(
     process = denoiser.process
     for index, t, s in pairs(times):
         belief = denoiser(x, t, cond)
-        first = slope(process, x, belief, t)
-        ahead = advance(process, x, first, t, s)
+        first = process.slope(x, belief, t)
+        ahead = process.follow(x, first, t, s)
         if s > 0:
-            second = slope(process, ahead, denoiser(ahead, s, cond), s)
-            ahead = advance(process, x, (first + second) / 2, t, s)
+            second = process.slope(ahead, denoiser(ahead, s, cond), s)
+            ahead = process.follow(x, (first + second) / 2, t, s)
         x = ahead
         yield Step(index, t, s, x, belief)
