@@ -68,11 +68,16 @@ def settings(*changes: str) -> list[str]:
 
 @pytest.fixture(scope="package", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One thread in subprocesses too, and a cache that belongs to the tests."""
+    """One thread for the small runs and in subprocesses too, and a cache that belongs to the tests."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("CARRARA_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
