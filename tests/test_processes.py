@@ -138,3 +138,18 @@ def test_like_lines_a_coefficient_up_with_the_batch() -> None:
 def test_level_is_the_schedules(schedule: Schedule) -> None:
     t = torch.linspace(0, 1, 11, dtype=F64)
     assert torch.equal(Gaussian(schedule).level(t), schedule.level(t))
+
+
+def test_a_belief_s_variance_widens_every_step_but_the_last() -> None:
+    """(d mean / d x0)² times it, by the law of total variance; at t = 0 the mean itself is the answer, as in DDPM."""
+    process, t = Gaussian(Flow()), torch.tensor(0.5, dtype=torch.float64)
+    x = torch.zeros(4000, 3, dtype=torch.float64)
+    belief = Point(torch.zeros_like(x), torch.full_like(x, 0.4))
+    for s in (torch.tensor(0.3, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)):
+        drawn = process.step(x, belief, t, s, Streams(range(4000)))
+        variance = process.posterior_variance(t, s) + 0.4 * process.pull(t, s) ** 2
+        if s > 0:
+            assert abs(float(drawn.var() / variance) - 1) < 4 * (2 / drawn.numel()) ** 0.5
+            assert float(variance) > 1.5 * float(process.posterior_variance(t, s))
+        else:
+            assert torch.equal(drawn, belief.x0)

@@ -28,16 +28,21 @@ class Belief(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The mean of x0, (B, *) float."""
+    """The mean of x0, (B, *) float, and where it was learned the variance of x0 around it, of the same shape."""
 
     x0: Tensor
+    variance: Tensor | None = None
 
     def extrapolate(self, start: Point, scale: float) -> Point:
-        return Point(start.x0 + scale * (self.x0 - start.x0))
+        """The mean extrapolated; the variance is this belief's own, for spreads do not extrapolate."""
+        return Point(start.x0 + scale * (self.x0 - start.x0), self.variance)
 
     def halves(self) -> tuple[Point, Point]:
         first, second = self.x0.chunk(2)
-        return Point(first), Point(second)
+        if self.variance is None:
+            return Point(first), Point(second)
+        spreads = self.variance.chunk(2)
+        return Point(first, spreads[0]), Point(second, spreads[1])
 
     @property
     def preview(self) -> Tensor:

@@ -63,7 +63,8 @@ class Guided:
             raise InputError(
                 "classifier-free guidance needs a condition to go towards; give a label or a prompt, or scale 1"
             )
-        both = {name: torch.cat([cond[name], self.null[name]]) for name in cond}
+        # A sampler may ask for a part of the batch; the null is the same for every sample.
+        both = {name: torch.cat([cond[name], self.null[name][: len(x_t)]]) for name in cond}
         strong, weak = self.denoiser(torch.cat([x_t, x_t]), t, both).halves()
         return strong, weak
 
@@ -77,4 +78,4 @@ def _rescaled(guided: Point, strong: Point, share: float) -> Point:
     """x0 scaled by share · std(strong) / std(guided) + (1 − share), standard deviations over each sample's numbers."""
     axes = tuple(range(1, guided.x0.ndim))
     ratio = strong.x0.std(axes, keepdim=True) / guided.x0.std(axes, keepdim=True).clamp(min=1e-12)
-    return Point(guided.x0 * (share * ratio + 1 - share))
+    return Point(guided.x0 * (share * ratio + 1 - share), guided.variance)

@@ -37,8 +37,20 @@ class Process(Protocol, Generic[B]):
         """(x_t, noise) for x0 (B, *) at t: a scalar or (B,)."""
         ...
 
-    def step(self, x_t: Tensor, belief: B, t: Tensor, s: Tensor, rng: Streams | None, eta: float = 1.0) -> Tensor:
-        """x_s from x_t, s < t; eta = 1 draws from q(x_s | x_t, x0), eta = 0 adds no new noise and may go without `rng`."""
+    def step(
+        self,
+        x_t: Tensor,
+        belief: B,
+        t: Tensor,
+        s: Tensor,
+        rng: Streams | None,
+        eta: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """x_s from x_t, s < t; eta = 1 draws from q(x_s | x_t, x0), eta = 0 adds no new noise and may go without `rng`.
+
+        `temperature` multiplies what is drawn: at 0 the posterior's mean is taken for a draw from it.
+        """
         ...
 
     def shown(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -101,30 +113,74 @@ class Gaussian:
         kept = self._kept(t, s, 1.0)
         return like(self.schedule.alpha(s), x_t) * x0 + like(kept, x_t) * self.eps(x_t, x0, t)
 
-    def step(self, x_t: Tensor, belief: Point, t: Tensor, s: Tensor, rng: Streams | None, eta: float = 1.0) -> Tensor:
-        """x_s = alpha_s x0 + √(sigma_s² − eta² variance) · eps + eta √variance · z.
+    def reverse(self, x_t: Tensor, belief: Point, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean, variance) of p(x_s | x_t): the posterior's under the believed x0, each as broadcasts over x_t (B, *).
+
+        A belief with a variance adds (d mean / d x0)² times it, the law of total variance. So a belief sure of itself has
+        DDPM's beta-tilde, one as wide as unit-variance data allows, sigma² / (alpha² + sigma²), has beta.
+        """
+        return self.posterior_mean(x_t, belief.x0, t, s), self._spread(x_t, belief, t, s)
+
+    def pull(self, t: Tensor, s: Tensor) -> Tensor:
+        """d mean / d x0 of q(x_s | x_t, x0): alpha_s (1 − SNR_t / SNR_s), shape of t."""
+        return -self.schedule.alpha(s) * torch.expm1(self.schedule.logsnr(t) - self.schedule.logsnr(s))
+
+    def step(
+        self,
+        x_t: Tensor,
+        belief: Point,
+        t: Tensor,
+        s: Tensor,
+        rng: Streams | None,
+        eta: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """x_s = alpha_s x0 + √(sigma_s² − eta² variance) · eps + temperature · eta · std · z.
 
         eta = 1 is DDPM's Algorithm 2 with the posterior's own variance, eta = 0 is DDIM; between them DDIM's eq. 12.
+        std² is the variance, and what the belief's own adds to it (see `reverse`). eta = 1 at temperature 0 is the
+        posterior's mean alone, which is no draw from anything: x_s has less noise than its time says. The step to t = 0 ends
+        in the mean, as in DDPM, whatever the belief's variance.
+
         Source: Denoising Diffusion Implicit Models, Song et al., 2021, eq. 12 and 16.
         """
         if not 0 <= eta <= 1:
             raise InputError(
                 f"eta is {eta}; it must lie in [0, 1], from no new noise (DDIM) to the posterior's own (DDPM)"
             )
-        kept, variance = self._kept(t, s, eta), eta**2 * self.posterior_variance(t, s)
+        kept = self._kept(t, s, eta)
         x_s = like(self.schedule.alpha(s), x_t) * belief.x0 + like(kept, x_t) * self.eps(x_t, belief.x0, t)
-        if eta == 0:
+        if eta == 0 or temperature == 0:
             return x_s
         if rng is None:
             raise InputError(
                 f"a step with eta = {eta} adds noise and needs the samples' random streams: pass rng, or eta = 0"
             )
-        return x_s + like(variance.sqrt(), x_t) * rng.normal(x_t.shape[1:], dtype=x_t.dtype, device=x_t.device)
+        z = like((s > 0).double(), x_t) * rng.normal(x_t.shape[1:], dtype=x_t.dtype, device=x_t.device)
+        return x_s + temperature * eta * self._spread(x_t, belief, t, s).sqrt() * z
+
+    def _spread(self, x_t: Tensor, belief: Point, t: Tensor, s: Tensor) -> Tensor:
+        """The variance of p(x_s | x_t), as it broadcasts over x_t."""
+        variance = like(self.posterior_variance(t, s), x_t)
+        if belief.variance is None:
+            return variance
+        return variance + like(self.pull(t, s), x_t) ** 2 * belief.variance
 
     def _kept(self, t: Tensor, s: Tensor, eta: float) -> Tensor:
         """√(sigma_s² − eta² variance), the share of the noise at t that stays, without the difference's cancellation."""
         ratio = (self.schedule.logsnr(t) - self.schedule.logsnr(s)).exp()
         return self.schedule.sigma(s) * (1 - eta**2 + eta**2 * ratio).sqrt()
+
+    def renoise(self, x_s: Tensor, s: Tensor, t: Tensor, rng: Streams, scale: float = 1.0) -> Tensor:
+        """x_t ~ q(x_t | x_s), forward from s to t > s: (alpha_t / alpha_s) x_s + scale · √(sigma_t² − (…)² sigma_s²) z.
+
+        Source: Kingma et al., 2021, eq. 17.
+        """
+        ratio = (self.schedule.logsnr(t) - self.schedule.logsnr(s)).clamp(max=0)
+        lead = self.schedule.alpha(t) / self.schedule.alpha(s)
+        std = self.schedule.sigma(t) * (-torch.expm1(ratio)).sqrt()
+        z = rng.normal(x_s.shape[1:], dtype=x_s.dtype, device=x_s.device)
+        return like(lead, x_s) * x_s + scale * like(std, x_s) * z
 
     def straight(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(c, clock): coordinates in which x_t / c is affine in the clock while x0 and eps are held.
@@ -136,6 +192,11 @@ class Gaussian:
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         c = alpha if self.schedule.exploding else alpha + sigma
         return c, sigma / c
+
+    def at_clock(self, clock: Tensor) -> Tensor:
+        """The time at which `straight`'s clock shows this: its inverse, shape of clock."""
+        ratio = clock if self.schedule.exploding else clock / (1 - clock)
+        return self.schedule.inverse(-2 * ratio.log())
 
     def slope(self, x_t: Tensor, belief: Point, t: Tensor) -> Tensor:
         """d(x / c) / dclock of the probability-flow ODE: eps in EDM's coordinates, eps − x0 in flow matching's."""

@@ -103,11 +103,18 @@ def last(steps: object) -> Tensor:
     return x
 
 
-def between(schedule: Schedule, n: int, high: float = 3.0, low: float = 0.1, uneven: bool = False) -> Tensor:
-    """n + 1 falling times from sigma/alpha = high to low: even in logsnr, or with steps alternating 1 : 2."""
-    place = torch.arange(n + 1, dtype=F64)
-    if uneven:
-        place = torch.cat([torch.zeros(1, dtype=F64), (1 + place[:-1] % 2).cumsum(0)])
+def between(
+    schedule: Schedule, n: int, high: float = 3.0, low: float = 0.1, uneven: bool = False, order: int = 1
+) -> Tensor:
+    """n + 1 falling times from sigma/alpha = high to low: even in logsnr, or with steps alternating 1 : 2.
+
+    A sampler of order k that begins with lower ones needs k − 1 short first steps not to be judged by these: step j, of order
+    j, has an error of h_j^{j + 1}, so h_j ~ h^{k / (j + 1)}.
+    """
+    step = 1 + (torch.arange(n) % 2 if uneven else torch.zeros(n)).to(F64)
+    for j in range(1, order):
+        step[j - 1] = n ** (1 - max(1.0, order / (j + 1)))
+    place = torch.cat([torch.zeros(1, dtype=F64), step.cumsum(0)])
     return schedule.inverse(-2 * torch.lerp(scalar(math.log(high)), scalar(math.log(low)), place / place[-1]))
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from carrara.beliefs import Point
 from carrara.processes import Gaussian
-from carrara.samplers import dpmpp_2m, exponential
+from carrara.samplers import dpmpp_2m
+from carrara.samplers.levels import hold, levels
 from carrara.schedules import SCHEDULES, Cosine, LinearBeta, Schedule
 
 F64 = torch.float64
@@ -50,11 +51,12 @@ def test_dpmpp_2m_is_algorithm_2() -> None:
 
 
 def test_a_held_belief_is_integrated_exactly() -> None:
-    """`exponential` is DDIM's step: alpha_s x0 + sigma_s eps, also from t = 1 and to t = 0."""
+    """`hold` is DDIM's step: alpha_s x0 + sigma_s eps, also from t = 1 and to t = 0."""
     x, x0 = torch.tensor([[0.3, -1.2]], dtype=F64), torch.tensor([[0.5, 0.1]], dtype=F64)
     for schedule in (make() for make in SCHEDULES.values()):
         process = Gaussian(schedule)
         for t, s in ((1.0, 0.6), (0.6, 0.55), (0.5, 0.001), (0.4, 0.0), (1.0, 0.0)):
             t, s = torch.tensor(t, dtype=F64), torch.tensor(s, dtype=F64)
             expected = process.step(x, Point(x0), t, s, None, eta=0.0)
-            torch.testing.assert_close(exponential(process, x, x0, t, s), expected, rtol=1e-10, atol=1e-10)
+            held = hold(x, x0, *levels(process.schedule, torch.stack([t, s])))
+            torch.testing.assert_close(held, expected, rtol=1e-10, atol=1e-10)

@@ -47,6 +47,8 @@ def test_steps_are_the_pairs_of_the_grid(name: str, n: int) -> None:
 @each_sampler
 def test_a_step_s_belief_is_the_one_held_at_t(name: str) -> None:
     denoiser, x = Witness(), start()
+    if SAMPLERS[name].returns:
+        pytest.skip("it holds beliefs at noisier times than t")
     for step in SAMPLERS[name].walk(denoiser, x, grid("uniform", 6, Flow()), rng=Streams(range(3))):
         assert torch.equal(step.belief.preview, denoiser(x, step.t).x0)
         x = step.x
@@ -55,22 +57,30 @@ def test_a_step_s_belief_is_the_one_held_at_t(name: str) -> None:
 @each_sampler
 @pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=SCHEDULES)
 def test_evaluations_are_as_many_as_declared(name: str, schedule: Schedule) -> None:
-    """A step that ends at t = 0 may do with fewer. No time at or below 0 is ever asked for, nor one above the step's."""
-    denoiser, times = Witness(schedule), grid("karras", 6, schedule)
-    for step in SAMPLERS[name].walk(denoiser, start(), times, rng=Streams(range(3))):
+    """A step that ends at t = 0 may do with fewer. No time at or below 0 is ever asked for, nor one above the step's.
+
+    Some samplers go back up in noise, and ask there.
+    """
+    denoiser, times, sampler = Witness(schedule), grid("karras", 6, schedule), SAMPLERS[name]
+    for step in sampler.walk(denoiser, start(), times, rng=Streams(range(3))):
         asked = [t for t, *_ in denoiser.calls]
         last = step.s == 0
-        assert len(asked) == SAMPLERS[name].evaluations or (last and 1 <= len(asked) <= SAMPLERS[name].evaluations)
-        assert asked[0] == step.t
-        assert all(max(float(step.s), 1e-9) <= t <= step.t for t in asked)
+        if sampler.evaluations is not None:
+            assert len(asked) == sampler.evaluations or (last and 1 <= len(asked) <= sampler.evaluations)
+        assert asked[0] == step.t or (sampler.returns and step.t < asked[0] <= 1)
+        assert all(max(float(step.s), 1e-9) <= t <= (1 if sampler.returns else step.t) for t in asked)
         denoiser.calls.clear()
 
 
 @each_sampler
 def test_the_condition_is_handed_on_and_no_gradients_are_kept(name: str) -> None:
-    denoiser, cond = Witness(), {"label": torch.ones(3)}
+    denoiser, cond = Witness(), {"label": start().flatten(1).sum(1)}
     steps = list(SAMPLERS[name].walk(denoiser, start(), grid("uniform", 4, Flow()), cond, rng=Streams(range(3))))
-    assert all(call[2] is cond and not call[3] for call in denoiser.calls)
+    first, whole = denoiser.calls[0], all(len(x) == 3 for _, x, *_ in denoiser.calls)
+    assert first[2] is cond
+    for _, x, given, gradients in denoiser.calls:
+        assert not gradients
+        assert given is cond or (not whole and given["label"] in cond["label"] and len(x) == 1)
     assert not steps[-1].x.requires_grad
     assert torch.is_grad_enabled()
 
@@ -129,5 +139,5 @@ def test_pairs_are_neighbours() -> None:
 def test_each_sampler_declares_itself() -> None:
     for sampler in SAMPLERS.values():
         assert sampler.order >= 1
-        assert sampler.evaluations >= 1
+        assert sampler.evaluations is None or sampler.evaluations >= 1
         assert sampler.walk.__doc__

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SAMPLERS = ("ancestral", "ddim", "dpmpp_2m", "euler", "heun")
-TIMES = ("karras", "logsnr", "shifted", "trailing", "uniform")
+SAMPLERS = (
+    "adams",
+    "adaptive",
+    "ancestral",
+    "churn",
+    "ddim",
+    "deis",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_2s",
+    "dpmpp_3m",
+    "euler",
+    "euler_ancestral",
+    "euler_maruyama",
+    "heun",
+    "langevin",
+    "lms",
+    "restart",
+    "unipc",
+)
+TIMES = ("karras", "logsnr", "shifted", "trailing", "tuned", "uniform")
 FEATURES = ("efficientnet", "inception")
-METRICS = ("classes", "frechet", "neighbours")
+METRICS = ("classes", "frechet", "neighbours", "nll")
+STUDIES = ("noise",)
 DATASETS = ("digits", "emoji", "fashion", "folder")
 
 
@@ -45,6 +65,11 @@ def complete_metrics(incomplete: str) -> list[str]:
     """Metrics that begin as the last of a comma list does."""
     done, comma, last = incomplete.rpartition(",")
     return [f"{done}{comma}{name}" for name in _beginning(METRICS, last)]
+
+
+def complete_study(incomplete: str) -> list[str]:
+    """Studies that begin so."""
+    return _beginning(STUDIES, incomplete)
 
 
 def _beginning(words: list[str] | tuple[str, ...], incomplete: str) -> list[str]:

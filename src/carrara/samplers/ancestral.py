@@ -21,17 +21,18 @@ def ancestral(
     *,
     rng: Streams | None,
     eta: float = 1.0,
+    temperature: float = 1.0,
 ) -> Iterator[Step]:
     """x_s ~ q(x_s | x_t, belief(x_t)), step by step, for any process.
 
     On the grid t = i/T with Gaussian noise it is DDPM's Algorithm 2 (with the posterior's variance); eta < 1 adds less
-    noise, eta = 0 none.
+    noise, eta = 0 none. `temperature` 0 takes the posterior's mean for a draw from it, which loses the noise it needs.
 
     Source: Denoising Diffusion Probabilistic Models, Ho et al., 2020, algorithm 2.
     """
     for index, t, s in pairs(times):
         belief = denoiser(x, t, cond)
-        x = denoiser.process.step(x, belief, t, s, rng, eta=eta)
+        x = denoiser.process.step(x, belief, t, s, rng, eta=eta, temperature=temperature)
         yield Step(index, t, s, x, belief)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from carrara.beliefs import Point
 from carrara.denoisers import Cond, Denoiser
 from carrara.rng import Streams
 from carrara.samplers.step import Step, pairs
@@ -40,13 +41,18 @@ def heun(
 
     Source: Karras et al., 2022, algorithm 1.
     """
-    process = denoiser.process
     for index, t, s in pairs(times):
-        belief = denoiser(x, t, cond)
-        first = process.slope(x, belief, t)
-        ahead = process.follow(x, first, t, s)
-        if s > 0:
-            second = process.slope(ahead, denoiser(ahead, s, cond), s)
-            ahead = process.follow(x, (first + second) / 2, t, s)
-        x = ahead
+        x, belief = heun_step(denoiser, x, t, s, cond)
         yield Step(index, t, s, x, belief)
+
+
+def heun_step(denoiser: Denoiser, x: Tensor, t: Tensor, s: Tensor, cond: Cond | None) -> tuple[Tensor, Point]:
+    """(x_s, the belief at t) of one of Heun's steps: Euler's, then again with the mean of the slopes at both ends."""
+    process = denoiser.process
+    belief = denoiser(x, t, cond)
+    first = process.slope(x, belief, t)
+    ahead = process.follow(x, first, t, s)
+    if s > 0:
+        second = process.slope(ahead, denoiser(ahead, s, cond), s)
+        ahead = process.follow(x, (first + second) / 2, t, s)
+    return ahead, belief
