@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from carrara.beliefs import Point
+from carrara.errors import InputError
 from carrara.predictions import Prediction, Row, check_readable, solve
 from carrara.processes import Gaussian, like
 from carrara.rng import Streams
+from carrara.variances import Posterior, Variance, widest_variance
 from carrara.weights import Weight
 
 Cond = Mapping[str, Tensor]
@@ -36,7 +38,10 @@ class Denoiser(Protocol):
 
 
 class Network(Protocol):
-    """What a denoiser calls: raw output of x's shape from x (B, *), level (B,) in [0, 1] and a condition."""
+    """What a denoiser calls: raw output from x (B, C, *), level (B,) in [0, 1] and a condition.
+
+    The output has x's shape; where the variance is learned, twice its channels: (B, 2C, *).
+    """
 
     def __call__(self, x: Tensor, level: Tensor, cond: Cond | None = None) -> Tensor: ...
 
@@ -47,13 +52,21 @@ class GaussianDenoiser(nn.Module):
     The network sees x_t (scaled as its prediction asks) and the noise level; it never sees the schedule's own time.
     """
 
-    def __init__(self, network: nn.Module, process: Gaussian, prediction: Prediction, weight: Weight) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Gaussian,
+        prediction: Prediction,
+        weight: Weight,
+        variance: Variance | None = None,
+    ) -> None:
         super().__init__()
         check_readable(process.schedule, prediction)
         self.network = network
         self.process = process
         self.prediction = prediction
         self.weight = weight
+        self.variance: Variance = variance or Posterior()
 
     @property
     def device(self) -> torch.device:
@@ -61,20 +74,25 @@ class GaussianDenoiser(nn.Module):
         return next(self.parameters()).device
 
     def forward(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Point:
-        """The belief Point(x0) about x0 given x_t (B, *) at t, a scalar or (B,), float64."""
-        raw, schedule = self.raw(x_t, t, cond), self.process.schedule
-        alpha, sigma = like(schedule.alpha(t), x_t), like(schedule.sigma(t), x_t)
-        return Point(solve(self._row(t, x_t), raw, x_t, alpha, sigma)[0])
+        """The belief Point(x0, variance) about x0 given x_t (B, *) at t, a scalar or (B,), float64."""
+        raw, extra = self.outputs(x_t, t, cond)
+        widest = like(widest_variance(self.process.schedule, t), x_t)
+        return Point(self._read(raw, x_t, t), self.variance.read(extra, widest.expand_as(x_t)))
 
     def loss(self, x0: Tensor, t: Tensor, cond: Cond | None, rng: Streams) -> Tensor:
         """The weighted squared error at times t (B,), averaged over each sample's numbers: (B,) float32.
 
-        w(logsnr) (sigma / D)² ‖raw − (a x0 + b eps)‖², see predictions.py and weights.py.
+        w(logsnr) (sigma / D)² ‖raw − (a x0 + b eps)‖², see predictions.py and weights.py; and where the variance is
+        learned, what that costs, see variances.py.
         """
         x_t, eps = self.process.corrupt(x0, t, rng)
         row = self._row(t, x0)
-        error = self.raw(x_t, t, cond) - (row.a * x0 + row.b * eps)
-        return error.square().flatten(1).mean(1) * self.raw_weight(t).to(error)
+        raw, extra = self.outputs(x_t, t, cond)
+        error = raw - (row.a * x0 + row.b * eps)
+        loss = error.square().flatten(1).mean(1) * self.raw_weight(t).to(error)
+        scale = like(self.process.schedule.sigma(t) / self.prediction.determinant(self.process.schedule, t), error)
+        added = self.variance.loss((scale * error.detach()).square(), extra, self.process.schedule, t)
+        return loss if added is None else loss + added
 
     def raw_weight(self, t: Tensor) -> Tensor:
         """The factor on the squared error of the network's own output at t, shape of t: w · (sigma / D)²."""
@@ -83,12 +101,31 @@ class GaussianDenoiser(nn.Module):
         return w * (schedule.sigma(t) / self.prediction.determinant(schedule, t)) ** 2
 
     def raw(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
-        """The network's output at x_t, in x_t's dtype whatever precision the network computed in."""
+        """The network's output for the mean at x_t, of x_t's shape and dtype."""
+        return self.outputs(x_t, t, cond)[0]
+
+    def outputs(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Tensor, Tensor | None]:
+        """The network's outputs at x_t for the mean and, where it is learned, for the variance.
+
+        Each has x_t's shape and dtype, whatever precision the network computed in.
+        """
         schedule = self.process.schedule
         scale = like(self.prediction.input_scale(schedule, t), x_t)
         level = self.process.level(t).to(dtype=torch.float32, device=x_t.device).expand(len(x_t))
-        raw: Tensor = self.network(scale * x_t, level, cond)
-        return raw.to(x_t.dtype)
+        out: Tensor = self.network(scale * x_t, level, cond).to(x_t.dtype)
+        if self.variance.outputs == 1:
+            return out, None
+        if out.shape[1] != 2 * x_t.shape[1]:
+            raise InputError(
+                f"a learned variance needs {2 * x_t.shape[1]} channels of the network, and it gives {out.shape[1]}; "
+                "choose variance posterior or unit, or a network whose constructor takes `outputs`"
+            )
+        mean, extra = out.chunk(2, dim=1)
+        return mean, extra
+
+    def _read(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        alpha, sigma = self.process.schedule.alpha(t), self.process.schedule.sigma(t)
+        return solve(self._row(t, x_t), raw, x_t, like(alpha, x_t), like(sigma, x_t))[0]
 
     def _row(self, t: Tensor, x: Tensor) -> Row:
         a, b = self.prediction.row(self.process.schedule, t)

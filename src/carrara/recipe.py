@@ -2,7 +2,7 @@
 
 A recipe is a YAML file of sections. `network: {kind: unet, width: 64}` calls `UNet(width=64)`: the constructor's own
 annotations are the schema, so there is no second description of any class to keep in step. What the data decides (`channels`,
-`size`, `classes`) is filled in when a model is built and cannot be set.
+`size`, `classes`, and from the variance `outputs`) is filled in when a model is built and cannot be set.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from carrara.sampling import Sampling
 from carrara.schedules import SCHEDULES
 from carrara.times import TRAIN_TIMES
 from carrara.training.settings import Training
+from carrara.variances import VARIANCES
 from carrara.weights import WEIGHTS
 
 ROOMS: dict[str, Mapping[str, Any]] = {
@@ -40,6 +41,7 @@ ROOMS: dict[str, Mapping[str, Any]] = {
     "schedule": SCHEDULES,
     "prediction": PREDICTIONS,
     "weight": WEIGHTS,
+    "variance": VARIANCES,
     "train_times": TRAIN_TIMES,
 }
 """The sections that choose a part by its kind."""
@@ -48,7 +50,7 @@ SETTINGS: dict[str, type] = {"training": Training, "sampling": Sampling}
 """The sections that only set numbers."""
 
 FROM_DATA: dict[str, frozenset[str]] = {
-    "network": frozenset({"channels", "size", "classes"}),
+    "network": frozenset({"channels", "size", "classes", "outputs"}),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),
 }
@@ -64,6 +66,7 @@ DEFAULTS: dict[str, Any] = {
     "schedule": {"kind": "flow"},
     "prediction": {"kind": "velocity"},
     "weight": {"kind": "flow"},
+    "variance": {"kind": "posterior"},
     "train_times": {"kind": "logit_normal"},
     "training": {},
     "sampling": {},

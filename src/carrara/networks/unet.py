@@ -20,9 +20,10 @@ ATTEND = 8
 
 
 class UNet(nn.Module):
-    """Raw output (B, channels, H, W) from x (B, channels, H, W), level (B,) in [0, 1] and {"label": (B,)}.
+    """Raw output (B, outputs, H, W) from x (B, channels, H, W), level (B,) in [0, 1] and {"label": (B,)}.
 
-    `channels`, `size` (the longer side, pixels) and `classes` (0: no labels; label `classes` is the null) come from the data.
+    `channels`, `size` (the longer side, pixels) and `classes` (0: no labels; label `classes` is the null) come from the data,
+    `outputs` (None: as many as channels) from what is to be predicted.
 
     Source: U-Net, Ronneberger et al., 2015; residual blocks with adaptive norms as in Diffusion Models Beat GANs on Image
     Synthesis, Dhariwal & Nichol, 2021, section 3.
@@ -37,6 +38,7 @@ class UNet(nn.Module):
         depth: int = 2,
         dropout: float = 0.0,
         head_width: int = 64,
+        outputs: int | None = None,
     ) -> None:
         """`width`: channels at the highest resolution, a multiple of 8; each lower one has twice as many, at most four times.
         `depth`: residual blocks a resolution. Attention runs where a side is 8 pixels or fewer.
@@ -60,7 +62,8 @@ class UNet(nn.Module):
         self.middle = Stage(widths[-1], widths[-1], emb, True, dropout, head_width)
         self.up = _decoder(stage, sides, widths, depth, kept)
         self.norm = nn.GroupNorm(groups(width), width)
-        self.leave = zeroed(nn.Conv2d(width, folded, 3, padding=1))
+        leaving = (outputs or channels) * self.fold**2
+        self.leave = zeroed(nn.Conv2d(width, leaving, 3, padding=1))
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         emb = F.silu(self.embed(level, cond))
