@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from carrara.conditions.label import LabelCondition, NoCondition
+from carrara.editing import Edit
 from carrara.errors import InputError
 from carrara.guidance import Guided
+from carrara.processes import Gaussian
 from carrara.samplers import SAMPLERS
 from carrara.sampling import Sampling, moved, part
 from carrara.schedules import Flow, LinearBeta
@@ -27,14 +29,22 @@ class Counting:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("steps", [1, 7])
-def test_evaluations_are_counted_right(sampler: str, steps: int) -> None:
-    from carrara.processes import Gaussian
-
+@pytest.mark.parametrize(("steps", "strength"), [(1, None), (7, None), (7, 1.0), (7, 0.4), (7, 1e-3)])
+def test_evaluations_are_counted_right(sampler: str, steps: int, strength: float | None) -> None:
+    """With a start that is changed by less than all, fewer steps are walked, and that many only are paid for."""
     sampling, denoiser = Sampling(sampler, steps), Counting(Gaussian(Flow()))
-    walked = list(sampling.walk(denoiser, NoCondition(), (2,), None, [1, 2, 3]))
-    assert len(walked) == steps and walked[-1].x.shape == (3, 2)
-    assert denoiser.evaluations == sampling.evaluations()
+    edit = None if strength is None else Edit(torch.zeros(3, 2), strength=strength)
+    walked = list(sampling.walk(denoiser, NoCondition(), (2,), None, [1, 2, 3], edit))
+    assert len(walked) == {None: steps, 1.0: 7, 0.4: 3, 1e-3: 1}[strength] and walked[-1].x.shape == (3, 2)
+    counted = sampling.evaluations() if strength is None else sampling.evaluations(strength)
+    assert counted == (None if SAMPLERS[sampler].evaluations is None else denoiser.evaluations)
+    assert denoiser.evaluations >= len(walked)
+
+
+def test_a_guided_evaluation_is_two_of_the_network() -> None:
+    assert Sampling("heun", 4).passes() == 7 and Sampling("heun", 4, guidance_scale=2.0).passes() == 14
+    assert Sampling("heun", 4, guidance_scale=0.0).passes(0.5) == 6
+    assert Sampling("adaptive", 4, guidance_scale=2.0).passes() is None
 
 
 @pytest.mark.parametrize(
@@ -80,8 +90,6 @@ def test_what_is_none_is_left_as_it_is() -> None:
 
 
 def test_guidance_is_only_where_it_is_asked_for() -> None:
-    from carrara.processes import Gaussian
-
     denoiser, condition = Counting(Gaussian(Flow())), LabelCondition(("a", "b"))
     assert Sampling().guide(denoiser, condition.null(2)) is denoiser
     guided = Sampling(guidance_scale=2.0, guidance_interval=(0.2, 0.8), guidance_rescale=0.5).guide(

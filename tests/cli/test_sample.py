@@ -61,11 +61,25 @@ def test_a_sample_does_not_depend_on_its_batch(carrara: Run, here: Path, model: 
 
 
 def test_each_option_reaches_the_sampler(carrara: Run, model: Path) -> None:
-    options = "--steps 4 --sampler ancestral --eta 0.5 --times shifted:shift=2 --guidance-scale 1.5"
+    options = (
+        "--steps 4 --sampler ancestral --eta 0.5 --times shifted:shift=2 --guidance-scale 1.5 "
+        "--guidance-interval 0.2,0.8 --guidance-rescale 0.5 --threshold dynamic:percentile=0.9,bound=2"
+    )
     done = carrara("sample", model, "-n", 1, "--json", *options.split())
     found = done.json["sampling"]
     assert (found["steps"], found["sampler"], found["options"]) == (4, "ancestral", {"eta": 0.5})
     assert (found["times"], found["guidance_scale"]) == ({"kind": "shifted", "shift": 2.0}, 1.5)
+    assert (found["guidance_interval"], found["guidance_rescale"]) == ([0.2, 0.8], 0.5)
+    assert found["threshold"] == {"kind": "dynamic", "percentile": 0.9, "bound": 2.0}
+    said = carrara("sample", model, "-n", 1, *options.split()).out
+    assert "4 steps, at most 8 evaluations a sample, guidance 1.5 for t from 0.2 to 0.8, dynamic threshold;" in said
+
+
+def test_the_thresholds_in_help_are_those_there_are() -> None:
+    from carrara.cli.options import THRESHOLDS, complete_threshold
+    from carrara.editing import THRESHOLDS as REGISTRY
+
+    assert list(THRESHOLDS) == sorted(REGISTRY) and complete_threshold("s") == ["static"]
 
 
 def test_the_options_of_the_recipes_sampler_do_not_reach_another(
@@ -137,3 +151,208 @@ def test_only_files_of_the_folder_itself_are_ever_taken_away(here: Path) -> None
 def test_bars_on_a_terminal(terminal: Callable[..., tuple[int, str]], model: Path) -> None:
     code, said = terminal("sample", model, "-n", 8, "--batch", 2, "--out", "sheet.png")
     assert code == 0 and "sampling" in said and "8/8" in said and "seeds       0 to 7" in said
+
+
+def drawing(path: Path, size: tuple[int, int] = (8, 8), mode: str = "L", seed: int = 0) -> Path:
+    """A picture of random greys or colours."""
+    shape = size[::-1] if mode == "L" else (*size[::-1], len(mode))
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8)).save(path)
+    return path
+
+
+def right_half(path: Path, size: tuple[int, int] = (8, 8)) -> Path:
+    """A mask that is white in its right half."""
+    grey = np.zeros(size[::-1], np.uint8)
+    grey[:, size[0] // 2 :] = 255
+    Image.fromarray(grey).save(path)
+    return path
+
+
+def test_a_start_and_a_mask_are_kept_to_and_written_down(carrara: Run, here: Path, model: Path) -> None:
+    drawing(here / "photo.png")
+    right_half(here / "mask.png")
+    words = ["-n", "3", "--steps", "6", "--strength", "0.5", "--start", "photo.png", "--mask", "mask.png"]
+    said = carrara("sample", model, *words, "--out", "sheet.png").out
+    assert "euler, the last 3 of 6 steps, 3 evaluations a sample" in said
+    assert "start       photo.png: 8×8\n" in said and "mask        mask.png: 50 % of the pixels are made" in said
+    done = carrara("sample", model, *words, "--out", "many", "--json")
+    about = json.loads((here / "many" / "samples.json").read_text())
+    for told in (about, done.json):
+        assert (told["start"], told["strength"], told["mask"]) == ("photo.png", 0.5, "mask.png")
+    assert [entry["start"] for entry in about["samples"]] == ["photo.png"] * 3
+    for name in ("00000.png", "00001.png", "00002.png"):
+        assert (pixels(here / "many" / name)[:, :4] == pixels(here / "photo.png")[:, :4]).all()
+        assert (pixels(here / "many" / name)[:, 4:] != pixels(here / "photo.png")[:, 4:]).any()
+    usual = carrara("sample", model, "-n", 1, "--start", "photo.png", "--json").json
+    masked = carrara("sample", model, "-n", 1, "--start", "photo.png", "--mask", "mask.png", "--json").json
+    assert (usual["strength"], masked["strength"]) == (0.6, 1.0)
+    plain = carrara("sample", model, "-n", 1, "--json").json
+    assert (plain["start"], plain["strength"], plain["mask"]) == (None, None, None)
+
+
+def test_the_command_makes_what_python_makes(carrara: Run, here: Path, model: Path) -> None:
+    import torch
+
+    import carrara as package
+
+    drawing(here / "photo.png")
+    right_half(here / "mask.png")
+    loaded, start = package.load(model), torch.from_numpy(pixels(here / "photo.png").astype(np.uint8))[None]
+    mask = torch.from_numpy(pixels(here / "mask.png") > 127)
+    for words, wishes in (
+        ("--start photo.png", {"start": start, "strength": 0.6}),
+        ("--start photo.png --strength 0.3 --threshold static:bound=0.5",
+         {"start": start, "strength": 0.3, "threshold": {"kind": "static", "bound": 0.5}}),
+        ("--start photo.png --mask mask.png", {"start": start, "mask": mask}),
+    ):  # fmt: skip
+        assert carrara("sample", model, "-n", 4, "--out", "many", "--overwrite", *words.split()).code == 0
+        found = [pixels(path) for path in sorted((here / "many").glob("*.png"))]
+        assert (np.stack(found) == loaded.sample(4, **wishes)[:, 0].numpy()).all()
+
+
+def test_a_folder_is_taken_in_turn(carrara: Run, here: Path, model: Path) -> None:
+    for index, name in enumerate(("c.png", "a.bmp", "b.tif")):
+        drawing(here / "faces" / name, seed=index)
+    (here / "faces" / "notes.txt").touch()
+    (here / "faces" / ".hidden.png").touch()
+    done = carrara("sample", model, "--start", "faces", "--strength", 0.01, "--out", "each", "--json")
+    assert done.code == 0, done.err
+    assert len(done.json["seeds"]) == 3
+    right_half(here / "mask.png")
+    words = ("-n", 5, "--start", "faces", "--mask", "mask.png", "--batch", 2)
+    carrara("sample", model, *words, "--out", "turns")
+    about = json.loads((here / "turns" / "samples.json").read_text())
+    assert [entry["start"] for entry in about["samples"]] == ["a.bmp", "b.tif", "c.png", "a.bmp", "b.tif"]
+    for entry in about["samples"]:
+        kept = pixels(here / "turns" / entry["file"])[:, :4]
+        assert (kept == pixels(here / "faces" / entry["start"])[:, :4]).all()
+    assert "start       faces: 3 pictures in turn\n" in carrara("sample", model, "--start", "faces").out
+
+
+def test_other_pictures_are_brought_to_the_models_size(carrara: Run, here: Path, model: Path) -> None:
+    """A colour photo of another size: its middle square, in grey; a mask of that photo goes the same way."""
+    broad = np.zeros((16, 48, 3), np.uint8)
+    broad[:, 16:32] = (255, 0, 0)
+    Image.fromarray(broad).save(here / "broad.png")
+    mask = np.zeros((16, 48), np.uint8)
+    mask[:, 24:] = 255
+    Image.fromarray(mask).save(here / "mask.png")
+    done = carrara("sample", model, "-n", 1, "--start", "broad.png", "--mask", "mask.png", "--out", "made")
+    assert "start       broad.png: 48×16, its middle square resized to 8×8\n" in done.out
+    assert "50 % of the pixels are made" in done.out
+    # Rec. 601 luma of red, but where the resampling looks beyond the edge of the square.
+    kept = pixels(here / "made" / "00000.png")[:, :4]
+    assert (kept[:, 2:] == 76).all() and np.abs(kept - 76).max() <= 5
+
+
+def test_a_photo_on_its_side_is_put_upright(carrara: Run, here: Path, model: Path) -> None:
+    stored = Image.open(drawing(here / "stored.png", (8, 16), "RGB"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored.save(here / "photo.jpg", exif=exif, quality=95)
+    right_half(here / "mask.png", (16, 8))
+    done = carrara("sample", model, "-n", 1, "--start", "photo.jpg", "--mask", "mask.png")
+    assert done.code == 0 and "photo.jpg: 16×8, its middle square" in done.out
+    right_half(here / "other.png", (8, 16))
+    assert (
+        "it must be as large as the start, 8×8 or 16×8"
+        in carrara("sample", model, "--start", "photo.jpg", "--mask", "other.png").err
+    )
+
+
+def test_a_film_of_a_start_has_a_frame_a_walked_step_and_one(carrara: Run, here: Path, model: Path) -> None:
+    drawing(here / "photo.png")
+    words = [
+        "-n",
+        "20",
+        "--steps",
+        "10",
+        "--strength",
+        "0.3",
+        "--start",
+        "photo.png",
+        "--gif",
+        "film.gif",
+        "--out",
+        "sheet.png",
+    ]
+    assert carrara("sample", model, *words).code == 0
+    with Image.open(here / "film.gif") as film:
+        assert film.n_frames == 4
+
+
+def test_the_bar_is_full_when_a_start_is_done(model: Path) -> None:
+    import torch
+
+    import carrara as package
+    from carrara.cli.sample import batches, planned
+    from carrara.cli.start import Start
+
+    start = Start(
+        Path("x.png"), None, 0.4, [Path("x.png")], torch.zeros(1, 1, 8, 8, dtype=torch.uint8), None, [(8, 8)]
+    )
+    seen: list[int] = []
+    job = planned(package.load(model), 4, [], 0, 2, {"steps": 5}, start)
+    assert job.steps == 2
+    list(batches(job, lambda stage, done, total: seen.append(done)))
+    assert seen == [1, 2, 3, 4]
+
+
+REFUSED = {
+    "--strength 0.5": "--strength 0.5 says how a start is changed; give the picture too, --start FILE",
+    "--mask mask.png": "--mask mask.png says how a start is changed; give the picture too",
+    "--start nowhere.png": "--start nowhere.png: there is no such file or folder",
+    "--start empty": "--start empty holds no picture; pictures end in .apng",
+    "--start notes.txt": "--start notes.txt cannot be read as a picture (",
+    "--start broken.png": "--start broken.png cannot be read as a picture (",
+    "--start photo.png --mask nowhere.png": "--mask nowhere.png: there is no such file",
+    "--start photo.png --mask faces": "--mask faces: there is no such file",
+    "--start photo.png --mask notes.txt": "--mask notes.txt cannot be read as a picture (",
+    "--start photo.png --mask wide.png": "--mask wide.png has 9×8 pixels; it must be as large as the start, 8×8",
+    "--start faces --mask wide.png": "--mask wide.png has 9×8 pixels; it must be as large as the start, 8×8",
+    "--start photo.png --mask black.png": "--mask black.png has no white, and what is black is kept",
+    "--start photo.png --strength 0": "strength is 0.0; it is the share of the steps that are walked",
+    "--start photo.png --strength 1.5": "strength is 1.5",
+    "--start photo.png -n 0": "0 samples were asked for",
+    "--start faces -n 1": "--start holds 2 pictures, and 1 samples were asked for; give -n 2 or more",
+    "--threshold dynamc": "no threshold called 'dynamc': did you mean 'dynamic'?",
+    "--threshold static:percentile=1": "the threshold 'static' has no option 'percentile'",
+    "--threshold static:bound=x": "--threshold: bound='x' is not a number",
+    "--threshold static:bound=-1": "bound of the threshold 'static' is -1.0",
+    "--guidance-interval 0.2,0.8": "--guidance-interval 0.2,0.8 does nothing without guidance; give --guidance-scale",
+    "--guidance-rescale 0.7": "--guidance-rescale 0.7 does nothing without guidance",
+    "--guidance-scale 2 --guidance-interval 0.2": "--guidance-interval '0.2' is not two times such as 0.2,0.8",
+    "--guidance-scale 2 --guidance-interval 0.8,0.2": "the guidance interval (0.8, 0.2) must be two times",
+    "--guidance-scale 2 --guidance-rescale 1.5": "rescale is 1.5; it must lie in [0, 1]",
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_cannot_be_changed_is_refused_in_one_sentence(carrara: Run, here: Path, model: Path, words: str) -> None:
+    drawing(here / "photo.png")
+    drawing(here / "faces" / "a.png")
+    drawing(here / "faces" / "b.png")
+    right_half(here / "mask.png")
+    right_half(here / "wide.png", (9, 8))
+    Image.new("L", (8, 8)).save(here / "black.png")
+    (here / "empty").mkdir()
+    (here / "notes.txt").write_text("no picture")
+    (here / "broken.png").write_bytes((here / "photo.png").read_bytes()[:60])
+    done = carrara("sample", model, "--out", "new.png", *words.split())
+    assert done.code == 2 and REFUSED[words] in done.err and done.err.count("\n") == 1
+    assert not done.out and not (here / "new.png").exists()
+
+
+def test_a_model_of_other_pictures_takes_no_files() -> None:
+    from types import SimpleNamespace
+
+    from carrara.cli.start import fit_of
+    from carrara.errors import InputError
+
+    for shape in ((1, 8, 9), (2, 8, 8)):
+        fake: Any = SimpleNamespace(shape=shape)
+        with pytest.raises(InputError, match="square pictures in grey or colour, and this one's are"):
+            fit_of(fake)
+    colour: Any = SimpleNamespace(shape=(3, 8, 8))
+    assert (fit_of(colour).channels, fit_of(colour).size) == (3, 8)
