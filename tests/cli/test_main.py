@@ -44,7 +44,9 @@ carrara evaluate --metrics
 carrara evaluate --sampler
 carrara evaluate --seed
 carrara evaluate --steps
+carrara evaluate --study
 carrara evaluate --times
+carrara evaluate --values
 carrara evaluate PATH
 carrara recipe --help -h
 carrara recipe check --help -h
@@ -60,15 +62,21 @@ carrara sample --batch
 carrara sample --count -n
 carrara sample --eta
 carrara sample --gif
+carrara sample --guidance-interval
+carrara sample --guidance-rescale
 carrara sample --guidance-scale
 carrara sample --help -h
 carrara sample --json
 carrara sample --label
+carrara sample --mask
 carrara sample --out
 carrara sample --overwrite
 carrara sample --sampler
 carrara sample --seed
+carrara sample --start
 carrara sample --steps
+carrara sample --strength
+carrara sample --threshold
 carrara sample --times
 carrara sample PATH
 carrara train --help -h
@@ -119,11 +127,11 @@ def test_names_in_help_and_completion_are_those_of_the_registries() -> None:
     from carrara.evaluation.features import FEATURES
     from carrara.recipe import names as recipes
     from carrara.samplers import SAMPLERS
-    from carrara.times import GRIDS
+    from carrara.times import GRIDS, TUNED
 
     for shown, registry in (
         (names.SAMPLERS, SAMPLERS),
-        (names.TIMES, GRIDS),
+        (names.TIMES, {*GRIDS, TUNED}),
         (names.FEATURES, FEATURES),
         (names.METRICS, METRICS),
         (names.DATASETS, DATASETS),

@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -223,3 +224,25 @@ def test_the_loss_of_a_run_has_a_log_axis_only_where_one_can_be_and_helps() -> N
     negative = heights([-1, 49.5, 100])
     for equal in (log, linear, negative):
         assert equal[0] - equal[1] == pytest.approx(equal[1] - equal[2], abs=1e-3)
+
+
+def test_a_logarithmic_x_axis_is_marked_at_its_values_and_leaves_out_what_it_cannot_show() -> None:
+    svg = charts.line_chart({"a": ([0, 5, 50, 500], [9, 1, 2, 3])}, "T", "steps", "y", log_x=True)
+    assert {"5", "50", "500"} <= words(svg) and "9" not in words(svg)
+    (stroke,) = drawn(svg)
+    gaps = [b[0] - a[0] for a, b in pairwise(stroke)]
+    assert len(stroke) == 3 and gaps[0] == pytest.approx(gaps[1], rel=1e-3)
+
+
+def test_no_two_of_seven_series_look_alike_and_their_names_leave_the_chart_its_height() -> None:
+    series: dict[str, charts.Points] = {f"eta 0.{i}5": ([0, 1], [i, i]) for i in range(7)}
+    svg = charts.line_chart(series, "T", "x", "y")
+    looks = set()
+    for path in ElementTree.fromstring(svg).iter(f"{SVG}path"):
+        style = path.get("style", "")
+        if path.get("clip-path") and "--chart-" in style and "--chart-line" not in style:
+            dashes = re.search(r"stroke-dasharray: ([^;]*)", style)
+            looks.add((re.findall(r"--chart-(\d)", style)[0], dashes and dashes.group(1)))
+    assert len(looks) == 7
+    heights = [y for number in range(1, 5) for stroke in drawn(svg, number) for _, y in stroke]
+    assert max(heights) - min(heights) > 90  # Of 238; seven names one below the other would leave 60.

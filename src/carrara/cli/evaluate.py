@@ -7,20 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.names import FEATURES, METRICS, complete_features, complete_metrics
+from carrara.cli.names import FEATURES, METRICS, STUDIES, complete_features, complete_metrics, complete_study
 from carrara.cli.options import Batch, Eta, GuidanceScale, Json, ModelPath, SamplerName, Seed, Steps, Times, wishes
 from carrara.cli.voice import Voice
 
 if TYPE_CHECKING:
     from carrara.model import Model
 
-Count = Annotated[int, typer.Option("-n", "--count", help="How many samples, the classes in turn.")]
+SAMPLES = 1000
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "-n",
+        "--count",
+        help=f"How many samples, the classes in turn.  [default: {SAMPLES}; 500 in each cell of a study]",
+    ),
+]
 Metrics = Annotated[
     str | None,
     typer.Option(
         "--metrics",
         metavar="NAMES",
-        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply]",
+        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply but nll, which takes minutes]",
         autocompletion=complete_metrics,
     ),
 ]
@@ -34,11 +42,30 @@ FeaturesName = Annotated[
     ),
 ]
 
+StudyName = Annotated[
+    str | None,
+    typer.Option(
+        "--study",
+        metavar="NAME",
+        help=f"Sample in many ways and compare them, instead of measuring one: {', '.join(STUDIES)}.",
+        autocompletion=complete_study,
+    ),
+]
+Values = Annotated[
+    str | None,
+    typer.Option(
+        "--values", metavar="LIST", help="What a study varies, such as 5,10,50 steps.  [default: the study's]"
+    ),
+]
+
 
 def evaluate(
+    ctx: typer.Context,
     path: ModelPath,
-    n: Count = 1000,
+    n: Count = None,
     metrics: Metrics = None,
+    study: StudyName = None,
+    values: Values = None,
     features: FeaturesName = "efficientnet",
     seed: Seed = 0,
     steps: Steps = None,
@@ -51,9 +78,18 @@ def evaluate(
 ) -> None:
     """Measure how good a model's samples are.
 
-    The Fréchet distance with its floor and ceiling, classes read as asked, nearest training pictures. The figures go into
-    the run folder and its report.
+    The Fréchet distance with its floor and ceiling, classes read as asked, nearest training pictures; with --metrics nll, how
+    many bits the model needs for held-out pictures. The figures go into the run folder and its report. With --study the same
+    for many ways of sampling, beside one another, on a page of its own.
     """
+    if study is not None or values is not None:
+        from carrara.cli import study as studies
+
+        taken = {"--metrics": metrics, "--steps": steps, "--sampler": sampler, "--eta": eta}
+        chosen = studies.chosen(study, values, [option for option, value in taken.items() if value is not None])
+        studies.study(ctx, path, chosen, n, features, seed, times, guidance_scale, batch, as_json)
+        return
+
     from carrara.cli.sample import described, planned
     from carrara.cli.threads import in_words, use_cores
     from carrara.evaluation.evaluate import evaluate as measure
@@ -62,6 +98,7 @@ def evaluate(
     from carrara.model import load
     from carrara.training.run import MODEL, dataset_of
 
+    n = count_of(metrics) if n is None else n
     threads, voice = use_cores(), Voice(as_json)
     model = load(path)
     asked = wishes(model, steps, sampler, times, guidance_scale, eta)
@@ -85,6 +122,13 @@ def evaluate(
 def names(metrics: str | None) -> list[str] | None:
     """The names in a comma list."""
     return None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+
+
+def count_of(metrics: str | None) -> int:
+    """How many pictures where nobody said: fewer where the likelihood alone is measured, which takes a second each."""
+    from carrara.cli.likelihood import PICTURES
+
+    return PICTURES if names(metrics) == ["nll"] else SAMPLES
 
 
 def home(path: Path) -> Path:
@@ -125,7 +169,23 @@ def rewritten(folder: Path, voice: Voice) -> Path | None:
 
 
 def show(found: dict[str, Any], voice: Voice) -> None:
-    """The figures as a table, each with its floor and ceiling."""
+    """The figures as a table, each with its floor and ceiling; likelihoods as another."""
+    if "sampling_s" in found:
+        show_samples(found, voice)
+    if "nll" in found:
+        from carrara.cli.likelihood import show as show_likelihood
+
+        show_likelihood(found["nll"], voice)
+    voice.say()
+    if "sampling_s" not in found:
+        voice.say(f"measuring   {found['measuring_s']:.1f} s")
+        return
+    cost = f"{found['evaluations_per_sample'] or 'varying'} evaluations a sample, {found['n'] / found['sampling_s']:,.1f} samples/s"
+    voice.say(f"sampling    {found['sampling_s']:.1f} s: {cost}; measuring {found['measuring_s']:.1f} s")
+
+
+def show_samples(found: dict[str, Any], voice: Voice) -> None:
+    """The figures of the samples as a table, and what floor and ceiling are."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
@@ -138,11 +198,6 @@ def show(found: dict[str, Any], voice: Voice) -> None:
     voice.say()
     for line in meanings(found):
         voice.say(line)
-    voice.say()
-    cost = (
-        f"{found['evaluations_per_sample']} evaluations a sample, {found['n'] / found['sampling_s']:,.1f} samples/s"
-    )
-    voice.say(f"sampling    {found['sampling_s']:.1f} s: {cost}; measuring {found['measuring_s']:.1f} s")
 
 
 def rows(found: dict[str, Any]) -> list[list[str]]:

@@ -13,6 +13,14 @@ from carrara.errors import InputError
 if TYPE_CHECKING:
     from carrara.model import Model
 
+THRESHOLDS = ("dynamic", "none", "static")
+
+
+def complete_threshold(incomplete: str) -> list[str]:
+    """Thresholds that begin so."""
+    return [name for name in THRESHOLDS if name.startswith(incomplete)]
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 Changes = Annotated[
     list[str] | None,
@@ -48,6 +56,28 @@ GuidanceScale = Annotated[
 Eta = Annotated[
     float | None, typer.Option("--eta", help="How much noise the ancestral sampler adds, from 0 to 1.  [default: 1]")
 ]
+GuidanceInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--guidance-interval", metavar="FROM,TO", help="The times at which guidance acts.  [default: the recipe's]"
+    ),
+]
+GuidanceRescale = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance-rescale", help="How far guidance's contrast is taken back, 0 to 1.  [default: the recipe's]"
+    ),
+]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        "--threshold",
+        metavar="KIND",
+        help=f"How the believed x0 is kept in bounds: {', '.join(THRESHOLDS)}; with its options as static:bound=1.  "
+        "[default: the recipe's]",
+        autocompletion=complete_threshold,
+    ),
+]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Samples made at a time.")]
 
 
@@ -58,13 +88,23 @@ def wishes(
     times: str | None,
     guidance_scale: float | None,
     eta: float | None,
+    threshold: str | None = None,
+    guidance_interval: str | None = None,
+    guidance_rescale: float | None = None,
 ) -> dict[str, Any]:
     """What `Model.sample` is to be asked for: the options that were given."""
+    scale = model.sampling.guidance_scale if guidance_scale is None else guidance_scale
+    for option, value in (("--guidance-interval", guidance_interval), ("--guidance-rescale", guidance_rescale)):
+        if value is not None and scale == 1:
+            raise InputError(f"{option} {value} does nothing without guidance; give --guidance-scale too, 2 for one")
     given = {
         "steps": steps,
         "sampler": sampler,
-        "times": None if times is None else _grid(times),
+        "times": None if times is None else _kind(times, "--times"),
         "guidance_scale": guidance_scale,
+        "guidance_interval": None if guidance_interval is None else _interval(guidance_interval),
+        "guidance_rescale": guidance_rescale,
+        "threshold": None if threshold is None else _kind(threshold, "--threshold"),
         "options": _sampler_options(model, sampler, eta),
     }
     return {name: value for name, value in given.items() if value is not None}
@@ -76,15 +116,24 @@ def _sampler_options(model: Model, sampler: str | None, eta: float | None) -> di
     return {**kept, **({} if eta is None else {"eta": eta})}
 
 
-def _grid(text: str) -> dict[str, Any]:
+def _interval(text: str) -> tuple[float, float]:
+    """(0.2, 0.8) of "0.2,0.8"."""
+    try:
+        first, last = (float(word) for word in text.split(","))
+    except ValueError:
+        raise InputError(f"--guidance-interval {text!r} is not two times such as 0.2,0.8") from None
+    return first, last
+
+
+def _kind(text: str, option: str) -> dict[str, Any]:
     """{"kind": …, option: number, …} of "kind:option=number,…"."""
     kind, _, rest = text.partition(":")
     words = [word.partition("=") for word in rest.split(",") if word]
-    return {"kind": kind, **{name: _number(name, value) for name, _, value in words}}
+    return {"kind": kind, **{name: _number(option, name, value) for name, _, value in words}}
 
 
-def _number(name: str, value: str) -> float:
+def _number(option: str, name: str, value: str) -> float:
     try:
         return float(value)
     except ValueError:
-        raise InputError(f"--times: {name}={value!r} is not a number") from None
+        raise InputError(f"{option}: {name}={value!r} is not a number") from None

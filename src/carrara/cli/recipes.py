@@ -77,7 +77,7 @@ def rehearse(recipe: Recipe) -> None:
         for section in ("codec", "schedule", "prediction", "weight", "train_times", "training", "sampling")
     }
     check_readable(built["schedule"], built["prediction"])
-    built["sampling"].grid(built["schedule"])
+    built["sampling"].check_times(built["schedule"])
 
 
 def described(text: str) -> str:

@@ -121,9 +121,18 @@ def animated(stderr: bool = False) -> bool:
 
 @contextmanager
 def _bars(stderr: bool) -> Iterator[Callable[[str, int, int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    class Rate(TextColumn):
+        def __init__(self) -> None:
+            super().__init__("")
+
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:,.1f}/s")
+
+    text, rest = TextColumn("{task.description}"), TimeRemainingColumn()
+    columns = (text, BarColumn(), MofNCompleteColumn(), Rate(), rest)
     with Progress(*columns, console=console(stderr), transient=True) as progress:
         tasks: dict[str, Any] = {}
 
@@ -135,16 +144,32 @@ def _bars(stderr: bool) -> Iterator[Callable[[str, int, int], None]]:
         yield report
 
 
+def pace(done: int, left: int, seconds: float) -> str:
+    """How fast it goes and how long it will take, in words; nothing where that is not known yet."""
+    if done <= 0 or seconds <= 0:
+        return ""
+    rest = round(left * seconds / done)
+    hours, minutes = rest // 3600, rest % 3600 // 60
+    length = f"{hours} h {minutes} min" if hours else f"{minutes} min {rest % 60} s" if minutes else f"{rest} s"
+    return f", {done / seconds:,.1f} a second" + (f", {length} left" if left else "")
+
+
 class _Lines:
     """Plain lines of progress, one every EVERY_S seconds at most."""
 
     def __init__(self, stderr: bool) -> None:
         self.stderr, self.last = stderr, time.monotonic()
+        self.began: dict[str, tuple[float, int]] = {}
+        """Of each stage, when it was first heard of and how much was done then."""
 
     def report(self, stage: str, done: int, total: int) -> None:
-        if time.monotonic() - self.last >= EVERY_S:
-            self.last = time.monotonic()
-            typer.echo(f"{stage}: {done:,} of {total:,}", err=self.stderr)
+        now = time.monotonic()
+        start, first = self.began.setdefault(stage, (now, done))
+        if now - self.last >= EVERY_S:
+            self.last = now
+            typer.echo(
+                f"{stage}: {done:,} of {total:,}{pace(done - first, total - done, now - start)}", err=self.stderr
+            )
 
 
 class _Plain(logging.Handler):

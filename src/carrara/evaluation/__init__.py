@@ -4,6 +4,8 @@ measure      the Fréchet distance with its floor and ceiling: frechet, yardstic
  ├ features     pictures as a pretrained network sees them: efficientnet, inception
  ├ statistics   their mean and covariance in batches; frechet, the distance between two of these
  └ cache        what real pictures give, kept from run to run
+diversity    precision, recall and pairwise distances, between the same features
 neighbours   the nearest training picture of each sample: memorisation
 reader       a classifier that reads the class of samples: Reader
+studies      all of these of one model, sampled in many ways: Study, STUDIES
 """

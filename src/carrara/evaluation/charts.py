@@ -11,6 +11,7 @@ import html
 import io
 import json
 import logging
+import math
 import os
 import re
 import threading
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from carrara.errors import InputError
 
@@ -60,14 +61,16 @@ _DRAWING = threading.Lock()  # matplotlib's settings are global to the process
 logger = logging.getLogger(__name__)
 
 
-def line_chart(series: Mapping[str, Points], title: str, x_label: str, y_label: str, log_y: bool = False) -> str:
+def line_chart(
+    series: Mapping[str, Points], title: str, x_label: str, y_label: str, log_y: bool = False, log_x: bool = False
+) -> str:
     """An SVG line chart; each series is a name and its (x values, y values), drawn in the order given.
 
-    NaN and infinities are gaps; so are numbers that are not positive where `log_y` is set. A point alone between gaps is
-    drawn as a dot, and a series of thousands of points as the envelope of its extremes. With nothing to draw the chart says
-    so. Raises InputError when a series' x and y values differ in number.
+    NaN and infinities are gaps; so are numbers that are not positive on an axis that is logarithmic (`log_y`, `log_x`). A
+    point alone between gaps is drawn as a dot, and a series of thousands of points as the envelope of its extremes. With
+    nothing to draw the chart says so. Raises InputError when a series' x and y values differ in number.
     """
-    clean = {name: _clean(name, points, log_y) for name, points in series.items()}
+    clean = {name: _clean(name, points, log_y, log_x) for name, points in series.items()}
     drawn = {name: points for name, points in clean.items() if np.isfinite(points[1]).any()}
 
     def draw(axes: Axes) -> None:
@@ -75,6 +78,7 @@ def line_chart(series: Mapping[str, Points], title: str, x_label: str, y_label: 
             _draw_line(axes, number, name, *_thinned(x, y), among=len(drawn) > 1)
         ys = np.concatenate([y for _, y in drawn.values()])
         _scale_y(axes, ys[np.isfinite(ys)], log_y)
+        _scale_x(axes, np.concatenate([x for x, _ in drawn.values()]), log_x)
 
     return _chart(draw if drawn else None, title, x_label, y_label, len(drawn) > 1)
 
@@ -172,13 +176,13 @@ def _is_number(value: object) -> bool:
 # --- numbers -------------------------------------------------------------------------------------------------------
 
 
-def _clean(name: str, points: Points, log_y: bool) -> tuple[Array, Array]:
+def _clean(name: str, points: Points, log_y: bool, log_x: bool) -> tuple[Array, Array]:
     x, y = (np.asarray(values, dtype=np.float64) for values in points)
     if x.shape != y.shape or x.ndim != 1:
         raise InputError(
             f"the series {name!r} has x values of shape {x.shape} and y values of {y.shape}: give as many"
         )
-    seen = np.isfinite(x) & np.isfinite(y) & ((y > 0) | (not log_y))
+    seen = np.isfinite(x) & np.isfinite(y) & ((y > 0) | (not log_y)) & ((x > 0) | (not log_x))
     return np.where(seen, x, np.nan), np.where(seen, y, np.nan)
 
 
@@ -219,6 +223,11 @@ def _short(value: float, _position: object = None) -> str:
 # --- drawing -------------------------------------------------------------------------------------------------------
 
 
+def _dashes(number: int) -> Any:
+    """Each series' own; where the colours begin again, they meet other dashes."""
+    return _DASHES[(number + number // len(_SERIES)) % len(_DASHES)]
+
+
 def _draw_line(axes: Axes, number: int, name: str, x: Array, y: Array, among: bool) -> None:
     dense = len(x) >= 100
     axes.plot(
@@ -226,7 +235,7 @@ def _draw_line(axes: Axes, number: int, name: str, x: Array, y: Array, among: bo
         y,
         label=_words(name),
         color=_SERIES[number % len(_SERIES)],
-        linestyle=_DASHES[number % len(_DASHES)],
+        linestyle=_dashes(number),
         linewidth=1.1 if dense else 1.7,
         alpha=0.65 if dense and among else 1.0,  # the noise of one curve must not hide the others
     )
@@ -240,8 +249,8 @@ def _draw_steps(axes: Axes, number: int, name: str, values: Array, edges: Array)
     median = float(np.median(values))
     label = f"{_words(name)}: n = {len(values):,}, median {median:.3g}"
     axes.stairs(shares, edges, fill=True, color=color, alpha=0.15, linewidth=0)
-    axes.stairs(shares, edges, color=color, linewidth=1.5, linestyle=_DASHES[number % len(_DASHES)])
-    axes.plot([], [], color=color, linewidth=1.5, linestyle=_DASHES[number % len(_DASHES)], label=label)
+    axes.stairs(shares, edges, color=color, linewidth=1.5, linestyle=_dashes(number))
+    axes.plot([], [], color=color, linewidth=1.5, linestyle=_dashes(number), label=label)
     axes.axvline(median, color=color, linewidth=1, ymax=0.06)
 
 
@@ -256,6 +265,17 @@ def _scale_y(axes: Axes, ys: Array, log_y: bool) -> None:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(_short))
+
+
+def _scale_x(axes: Axes, xs: Array, log_x: bool) -> None:
+    """A logarithmic axis of few values is marked at these."""
+    if not log_x:
+        return
+    axes.set_xscale("log")
+    values = np.unique(xs[np.isfinite(xs)])
+    axes.xaxis.set_major_locator(FixedLocator(values.tolist()) if len(values) <= 8 else LogLocator(numticks=8))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(_short))
 
 
 def _chart(draw: Callable[[Axes], None] | None, title: str, x_label: str, y_label: str, legend: bool) -> str:
@@ -297,10 +317,10 @@ def _say_nothing(axes: Axes) -> None:
 def _head(figure: Figure, title: str, legend: tuple[list[Any], list[Any]]) -> None:
     """The title and below it the series' names, side by side where they fit; the axes get the height that is left."""
     handles, labels = legend
-    beside = sum(len(label) + 7 for label in labels) < 62
+    columns = _legend_columns(labels)
     height = 72 * _SIZE[1]
     title_height = 22 / height
-    rows = min(len(labels), 1) if beside else len(labels)
+    rows = math.ceil(len(labels) / columns)
     figure.text(0, 1 - 3 / height, _words(title), va="top", fontsize=12, fontweight="bold")
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - title_height - rows * 16 / height))
     if labels:
@@ -309,7 +329,7 @@ def _head(figure: Figure, title: str, legend: tuple[list[Any], list[Any]]) -> No
             labels,
             loc="upper left",
             bbox_to_anchor=(0, 1 - title_height),
-            ncols=len(labels) if beside else 1,
+            ncols=columns,
             frameon=False,
             borderaxespad=0,
             borderpad=0.1,
@@ -320,6 +340,13 @@ def _head(figure: Figure, title: str, legend: tuple[list[Any], list[Any]]) -> No
             fontsize=10,
         )
         box.set_in_layout(False)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """All names in one row where they fit, more than four in as many columns as fit, a few long ones one below the other."""
+    if sum(len(label) + 7 for label in labels) < 62:
+        return max(1, len(labels))
+    return max(1, 62 // (max(map(len, labels)) + 7)) if len(labels) > 4 else 1
 
 
 def _words(text: str) -> str:

@@ -3,12 +3,12 @@
 model ──sample──► pictures ──► frechet      how far they are from real ones, with floor and ceiling
                            ├─► classes      how many are read as the class that was asked for
                            └─► neighbours   whether they are training pictures over again
+held-out pictures ──model──► nll            how many bits it needs for them; slow, so only where it is asked for
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from carrara import about, files
+from carrara import about, files, tensors
 from carrara.errors import InputError, nearest
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.measure import frechet
 from carrara.evaluation.neighbours import memorisation
+from carrara.evaluation.nll import check as check_nll
+from carrara.evaluation.nll import nll
 from carrara.evaluation.reader import Reader
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
     from carrara.model import Model
     from carrara.sampling import Sampling
 
-METRICS = ("frechet", "classes", "neighbours")
+METRICS = ("frechet", "classes", "neighbours", "nll")
+ASKED = ("nll",)
+"""The metrics that are measured only by name: they take minutes."""
 FIGURES = "figures.json"
 KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint")
 """What two evaluations must share to be one."""
@@ -53,7 +57,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes in turn; plain data, ready for JSON.
 
-    `metrics` are names in METRICS (None: all that apply to the model); `features` is what the Fréchet distance compares;
+    `metrics` are names in METRICS (None: all that apply to the model but those in ASKED; "nll" is of n held-out pictures, and
+    alone needs no samples); `features` is what the Fréchet distance compares;
     `wishes` go to `Model.sample`: batch, label, steps, sampler, guidance_scale, …. Beside the metrics the figures hold the sampling
     settings, evaluations a sample, seconds, date, versions and hardware; `data_matches` says whether the dataset is the
     one the model was trained on.
@@ -63,14 +68,16 @@ def evaluate(
     network = load_features(features) if isinstance(features, str) and "frechet" in chosen else features
     sampling, cond = model.plan(n, {name: wish for name, wish in wishes.items() if name != "batch"})
     start = time.perf_counter()
-    samples = model.sample(n, seed=seed, progress=stage(progress, "sampling"), **wishes)
+    drawn = any(name != "nll" for name in chosen)
+    samples = model.sample(n, seed=seed, progress=stage(progress, "sampling"), **wishes) if drawn else None
     sampled = time.perf_counter()
-    taken = Taken(samples, None if cond is None else cond.get("label"), dataset, network, progress)
+    labels = None if cond is None else cond.get("label")
+    taken = Taken(model, n, seed, samples, labels, dataset, network, progress)
     measured = {name: _MEASURE[name](taken) for name in chosen}
     return {
         **about.surroundings(),
         **settings(model, dataset, n, seed, sampling, features),
-        "sampling_s": round(sampled - start, 3),
+        **({"sampling_s": round(sampled - start, 3)} if drawn else {}),
         "measuring_s": round(time.perf_counter() - sampled, 3),
         **measured,
     }
@@ -87,10 +94,12 @@ def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n:
             raise InputError(
                 "the metric 'classes' asks whether a sample shows its label; this model has no labels, or not this data's"
             )
-    chosen = [name for name in possible if not metrics or name in metrics]
+    chosen = [name for name in possible if (name in metrics if metrics else name not in ASKED)]
     least = 2 if "frechet" in chosen else 1
     if n < least:
         raise InputError(f"{n} samples were asked for; {chosen[0]} needs {least} or more")
+    if "nll" in chosen:
+        check_nll(model, dataset, n)
     if tuple(model.shape) != tuple(dataset.shape):
         raise InputError(f"the model makes pictures {model.shape}, and {dataset.name} has pictures {dataset.shape}")
     return chosen
@@ -101,7 +110,6 @@ def settings(
 ) -> dict[str, Any]:
     """All that decides the figures."""
     trained_on = model.facts.get("data_fingerprint")
-    guided = sampling.guidance_scale != 1
     return {
         "model": model.recipe.name,
         "weights_sha256": weights_sha256(model),
@@ -111,18 +119,14 @@ def settings(
         "n": n,
         "seed": seed,
         "sampling": plain(dataclasses.asdict(sampling)),
-        "evaluations_per_sample": sampling.evaluations() * (1 + guided),
+        "evaluations_per_sample": sampling.passes(),
         "features": features if isinstance(features, str) else features.name,
     }
 
 
 def weights_sha256(model: Model) -> str:
     """The SHA-256 (hex) of the network's tensors, names included."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.denoiser.network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return tensors.sha256(model.denoiser.network.state_dict())
 
 
 def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
@@ -139,17 +143,24 @@ def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
     return path
 
 
+def of_samples(figures: Mapping[str, Any]) -> bool:
+    """Whether samples were measured, and not the model alone."""
+    return any(name in figures for name in METRICS if name not in ASKED)
+
+
 def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:
     """Writes an evaluation's figures on the card of the model in `folder`, each with what it must be compared with.
 
-    They take the place of those of another evaluation: a card speaks of one way of sampling.
+    They take the place of those of another evaluation: a card speaks of one way of sampling. A likelihood needs no samples,
+    and stays.
     """
-    for name in NOTED:
-        model.facts.pop(name, None)
-    sampling = figures["sampling"]
-    facts = {
-        "measured_with": f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']:g}"
-    }
+    sampling, facts = figures["sampling"], {}
+    if of_samples(figures):
+        for name in NOTED:
+            model.facts.pop(name, None)
+        facts["measured_with"] = (
+            f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']:g}"
+        )
     if found := figures.get("frechet"):
         facts["frechet_distance"] = (
             f"{found['value']:.4g} (floor {found['floor']:.4g}, ceiling {found['ceiling']:.4g}; n = {found['n']}, "
@@ -161,6 +172,11 @@ def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:
         )
     if found := figures.get("neighbours"):
         facts["copies_of_training_pictures"] = f"{found['copies']} of {found['n']}"
+    if found := figures.get("nll"):
+        facts["bits_per_dim"] = (
+            f"at most {found['bound']['value']:.3f} ± {found['bound']['standard_error']:.3f} by the variational bound "
+            f"(n = {found['n']} held-out pictures)"
+        )
     model.facts.update(facts)
     model.save(folder)
 
@@ -183,9 +199,12 @@ def stage(progress: Report | None, name: str) -> Callable[[int, int], None] | No
 
 @dataclass(frozen=True)
 class Taken:
-    """Samples with the classes they were asked to show, and what they are measured against."""
+    """Samples with the classes they were asked to show (none where only the model is asked), and what they are measured against."""
 
-    samples: Tensor
+    model: Model
+    n: int
+    seed: int
+    samples: Tensor | None
     labels: Tensor | None
     dataset: Dataset
     features: Features | str
@@ -194,11 +213,12 @@ class Taken:
 
 def _frechet(taken: Taken) -> dict[str, Any]:
     progress = stage(taken.progress, "Fréchet distance")
+    assert taken.samples is not None
     return frechet(taken.samples, taken.dataset, taken.features, progress=progress).as_dict()
 
 
 def _classes(taken: Taken) -> dict[str, Any]:
-    assert taken.labels is not None
+    assert taken.labels is not None and taken.samples is not None
     reader = Reader.fit(taken.dataset, progress=stage(taken.progress, "classifier"))
     return {
         "rate": reader.read_rate(taken.samples, taken.labels),
@@ -211,11 +231,17 @@ def _classes(taken: Taken) -> dict[str, Any]:
 
 
 def _neighbours(taken: Taken) -> dict[str, Any]:
+    assert taken.samples is not None
     return memorisation(taken.samples, taken.dataset, progress=stage(taken.progress, "nearest neighbours")).as_dict()
+
+
+def _nll(taken: Taken) -> dict[str, Any]:
+    return nll(taken.model, taken.dataset, taken.n, taken.seed, progress=taken.progress).as_dict()
 
 
 _MEASURE: dict[str, Callable[[Taken], dict[str, Any]]] = {
     "frechet": _frechet,
     "classes": _classes,
     "neighbours": _neighbours,
+    "nll": _nll,
 }

@@ -13,7 +13,7 @@ from carrara import files
 from carrara.data import Dataset
 from carrara.evaluation import pictures
 from carrara.evaluation.charts import loss_charts, read_metrics
-from carrara.evaluation.evaluate import FIGURES
+from carrara.evaluation.evaluate import FIGURES, of_samples
 from carrara.evaluation.report import (
     Block,
     Cell,
@@ -65,8 +65,8 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
 def figures(model: Model, measured: Sequence[Mapping[str, Any]]) -> list[Figure]:
     """The tiles at the top: the newest evaluation's figures, then those of training."""
     tiles = []
-    if measured:
-        newest = measured[-1]
+    if drawn := [entry for entry in measured if of_samples(entry)]:
+        newest = drawn[-1]
         if frechet := newest.get("frechet"):
             tiles.append(
                 Figure(
@@ -83,6 +83,8 @@ def figures(model: Model, measured: Sequence[Mapping[str, Any]]) -> list[Figure]
             tiles.append(Figure("Class read as asked", 100 * read["rate"], detail, "%", n=read["n"]))
         if near := newest.get("neighbours"):
             tiles.append(Figure("Copies of training pictures", near["copies"], _nearness(near), n=near["n"]))
+    if found := [entry["nll"] for entry in measured if "nll" in entry]:
+        tiles.append(_likelihood(found[-1]))
     if "heldout_loss_ema" in model.facts:
         tiles.append(Figure("Held-out loss", model.facts["heldout_loss_ema"], "averaged weights, fixed noise"))
     return tiles
@@ -91,7 +93,7 @@ def figures(model: Model, measured: Sequence[Mapping[str, Any]]) -> list[Figure]
 def samples_section(model: Model) -> Section:
     """Samples of the averaged weights: a row a class where there are classes."""
     settings = model.sampling
-    how = f"sampler {settings.sampler}, {settings.steps} steps, {settings.evaluations()} evaluations"
+    how = f"sampler {settings.sampler}, {settings.steps} steps, {settings.evaluations() or 'varying'} evaluations"
     if not model.condition.null(1):
         sheet = pictures.grid(model.sample(48).numpy(), columns=12)
         return Section("Samples", f"Seeds 0 to 47; {how}.", [_png(sheet, "Samples of the model")])
@@ -154,7 +156,7 @@ def making_section(folder: Path, model: Model) -> Section:
     """All evaluations, the facts of the run and its recipe."""
     facts: list[tuple[str, Cell]] = [(key.replace("_", " "), value) for key, value in model.facts.items()]
     blocks: list[Block] = [KeyValues(facts), Code((folder / RECIPE).read_text(), "The recipe")]
-    if measured := evaluations(folder):
+    if measured := [entry for entry in evaluations(folder) if of_samples(entry)]:
         columns = ["date", "sampler", "steps", "n", "Fréchet", "floor", "ceiling"]
         blocks.insert(0, Table(columns, [_line(entry) for entry in measured], "Evaluations"))
     return Section("How it was made", "", blocks)
@@ -169,6 +171,18 @@ def _line(entry: Mapping[str, Any]) -> list[Any]:
         entry["n"],
         *(frechet.get(key) for key in ("value", "floor", "ceiling")),
     ]
+
+
+def _likelihood(found: Mapping[str, Any]) -> Figure:
+    beside = [f"flow {found['flow']['value']:.3f}"]
+    beside += [
+        f"{words} {found[key]['value']:.3f}"
+        for key, words in (("gaussian", "one Gaussian"), ("pixels", "each pixel alone"))
+        if key in found
+    ]
+    error = found["bound"]["standard_error"]
+    detail = f"variational bound ± {error:.3f}, held-out pictures; {', '.join(beside)}; trained with the weight {found['weight']!r}"
+    return Figure("Negative log-likelihood", found["bound"]["value"], detail, "bits/dim", n=found["n"])
 
 
 def _nearness(near: Mapping[str, Any]) -> str:

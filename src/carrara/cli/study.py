@@ -1,0 +1,123 @@
+"""`carrara evaluate --study`: one model, many ways of sampling it, and the same measures of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from carrara.cli.options import wishes
+from carrara.cli.voice import State, Voice
+from carrara.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from carrara.evaluation.studies import Study
+    from carrara.evaluation.studies.run import Plan
+
+Chosen = tuple["Study", list[float] | None]
+
+
+def chosen(name: str | None, values: str | None, taken: Sequence[str]) -> Chosen:
+    """The study and the values asked for (None: its own). Raises InputError where these options do not go together."""
+    if name is None:
+        raise InputError("--values says what a study varies; name the study too, such as --study noise")
+    from carrara.evaluation.studies import STUDIES
+
+    if name not in STUDIES:
+        raise InputError(f"there is no study {name!r}: {nearest(name, STUDIES)}")
+    if taken:
+        raise InputError(f"--study {name} chooses {' and '.join(taken)} itself; leave {_them(taken)} out")
+    return STUDIES[name], None if values is None else [_number(word) for word in values.split(",")]
+
+
+def study(
+    ctx: typer.Context,
+    path: Path,
+    chosen: Chosen,
+    n: int | None,
+    features: str,
+    seed: int,
+    times: str | None,
+    guidance_scale: float | None,
+    batch: int,
+    as_json: bool,
+) -> None:
+    """Runs the study, or goes on with it, and says what was found and where it is."""
+    from carrara.cli.evaluate import home, warn, warnings
+    from carrara.cli.threads import in_words, use_cores
+    from carrara.evaluation.studies.run import FOLDER, planned
+    from carrara.model import load
+    from carrara.training.run import dataset_of
+
+    threads, voice = use_cores(), Voice(as_json)
+    model = load(path)
+    asked = wishes(model, None, None, times, guidance_scale, None)
+    asked.pop("options", None)
+    folder = home(path) / FOLDER
+    with voice.busy("reading the data"):
+        dataset = dataset_of(model.recipe)
+    plan = planned(chosen[0], model, dataset, folder, n, chosen[1], features, seed, batch, **asked)
+    introduce(plan, path, in_words(threads), voice)
+    warn(model, dataset.fingerprint, voice)
+    state: State = ctx.obj
+    state.goes_on = True
+    result, written, page = work(plan, folder, voice)
+    show(plan.study, result, voice)
+    voice.say(f"written     {written} and {page}")
+    voice.tell(**result, warnings=warnings(model, dataset.fingerprint), figures=written, report=page)
+
+
+def introduce(plan: Plan, path: Path, threads: str, voice: Voice) -> None:
+    """Says what is about to be sampled, and how much of it is there already."""
+    cells, missing = len(plan.cells), len(plan.missing())
+    guidance = plan.cells[0][1].guidance_scale
+    guided = "no guidance" if guidance == 1 else f"guidance {guidance:g}"
+    known = "" if missing == cells else f", {cells - missing} of them sampled already"
+    voice.say(f"study       {plan.study.name}: {plan.study.title.lower()}; {path}, {guided}; {threads}")
+    voice.say(f"cells       {cells} of {plan.n} samples, seeds {plan.seeds[0]} to {plan.seeds[-1]}{known}")
+
+
+def work(plan: Plan, folder: Path, voice: Voice) -> tuple[dict[str, Any], Path, Path]:
+    """The results, and where they and their page are written."""
+    from carrara import files
+    from carrara.evaluation.studies.page import write_page
+    from carrara.evaluation.studies.run import run, sheets
+
+    with voice.counting() as report:
+        result = run(plan, report)
+    written = folder / f"{plan.study.name}.json"
+    files.write_json(written, result)
+    with voice.busy("writing the page"):
+        page = write_page(plan.study, result, sheets(plan), written.with_suffix(".html"))
+    return result, written, page
+
+
+def show(study: Study, result: dict[str, Any], voice: Voice) -> None:
+    """The figures as a table, held-out pictures and noise last."""
+    from rich.table import Table as Shown
+
+    from carrara.evaluation.report import number
+    from carrara.evaluation.studies.page import table
+
+    found = table(study, result)
+    shown = Shown(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, head in enumerate(found.columns):
+        shown.add_column(head, justify="left" if index == 1 else "right")
+    for row in found.rows:
+        shown.add_row(*(number(cell, 3) for cell in row))
+    voice.say()
+    voice.show(shown)
+    voice.say()
+
+
+def _them(options: Sequence[str]) -> str:
+    return "them" if len(options) > 1 else "it"
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise InputError(f"--values: {word.strip()!r} is not a number; give a comma list such as 5,10,50") from None

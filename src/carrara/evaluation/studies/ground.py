@@ -1,0 +1,176 @@
+"""What every cell of a study is measured against, made once, and the measures.
+
+reference    the training pictures' Gaussian, for the Fréchet distance (carrara.evaluation.measure)
+real         n training pictures, for precision and recall
+held out     n held-out pictures, measured as samples are: what a perfect model would score
+noise        n pictures of uniform noise, measured as samples are
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from carrara.evaluation.diversity import Apart, K, Manifold, Overlap, apart, overlap
+from carrara.evaluation.features import Features
+from carrara.evaluation.frechet import frechet_distance
+from carrara.evaluation.inputs import Counter, Progress, batches, gathered, shuffled
+from carrara.evaluation.measure import BATCH, Yardstick, yardstick
+from carrara.evaluation.statistics import Moments
+
+if TYPE_CHECKING:
+    from carrara.data import Dataset
+
+Figures = dict[str, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What pictures are measured against: n real ones, and the yardstick of the Fréchet distance."""
+
+    dataset: Dataset
+    yardstick: Yardstick
+    real: Manifold
+
+    @classmethod
+    def of(cls, dataset: Dataset, n: int, features: Features | str, progress: Progress | None = None) -> Ground:
+        """The Ground for sets of n pictures. Raises InputError where the dataset has fewer, or n is too small."""
+        measured = yardstick(dataset, n, features, progress=progress)
+        rows = shuffled(len(dataset.train), n)
+        return cls(dataset, measured, Manifold.of(seen(gathered(dataset.train.media, rows), measured.features), K))
+
+    def figures(
+        self, pictures: Tensor, labels: Tensor | None, measures: Sequence[str], progress: Progress | None = None
+    ) -> Figures:
+        """Those measures of n uint8 pictures (n, C, H, W) with the labels (n,) int64 that they show."""
+        looked = Looked(pictures, labels, seen(pictures, self.yardstick.features, progress), self)
+        return {name: MEASURES[name].of(looked) for name in measures}
+
+    def heldout(self, measures: Sequence[str]) -> Figures:
+        """The measures of n held-out pictures."""
+        split = self.dataset.heldout
+        rows = shuffled(len(split), self.yardstick.n)
+        labels = torch.from_numpy(split.labels[rows]) if self.dataset.classes else None
+        return self.figures(gathered(split.media, rows), labels, measures)
+
+    def noise(self, measures: Sequence[str]) -> Figures:
+        """The measures of n pictures of uniform noise."""
+        rng = torch.Generator().manual_seed(0)
+        shape = (self.yardstick.n, *self.dataset.shape)
+        labels = torch.arange(shape[0]) % len(self.dataset.classes) if self.dataset.classes else None
+        return self.figures(torch.randint(0, 256, shape, dtype=torch.uint8, generator=rng), labels, measures)
+
+
+def seen(pictures: Tensor, features: Features, progress: Progress | None = None) -> Tensor:
+    """The features (N, dim) of pictures (N, C, H, W), some at a time."""
+    counter, parts = Counter(len(pictures), progress), []
+    for part in batches(pictures, BATCH):
+        parts.append(features(part))
+        counter.advance(len(part))
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """Pictures with their features, and what several measures share, computed when it is first asked for."""
+
+    pictures: Tensor
+    labels: Tensor | None
+    features: Tensor
+    ground: Ground
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        return overlap(Manifold.of(self.features, self.ground.real.k), self.ground.real)
+
+    @cached_property
+    def apart(self) -> Apart:
+        return apart(self.features, self.labels)
+
+
+def frechet(looked: Looked) -> float:
+    """The Fréchet distance to the training pictures."""
+    moments = Moments(looked.features.shape[1])
+    moments.update(looked.features)
+    return frechet_distance(moments, looked.ground.yardstick.normal)
+
+
+def spread(looked: Looked) -> float:
+    """The standard deviation of each pixel over the pictures, root mean square over the pixels, in grey levels."""
+    return float(looked.pictures.double().var(0, correction=0).mean().sqrt())
+
+
+def contrast(looked: Looked) -> float:
+    """The standard deviation of a picture's pixels, its mean over the pictures, in grey levels."""
+    return float(looked.pictures.double().flatten(1).std(1, correction=0).mean())
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure of a set of pictures."""
+
+    title: str
+    short: str
+    """The head of a table's column."""
+    unit: str
+    meaning: str
+    better: str
+    """Which way is better, "lower" or "higher"; "" where the nearest to the held-out pictures is."""
+    of: Callable[[Looked], float | None]
+
+
+MEASURES: dict[str, Measure] = {
+    "frechet": Measure(
+        "Fréchet distance", "Fréchet", "distance", "Fréchet distance to the training pictures.", "lower", frechet
+    ),
+    "precision": Measure(
+        "Precision",
+        "precision",
+        "share",
+        "Samples that lie among real pictures.",
+        "higher",
+        lambda x: x.overlap.precision,
+    ),
+    "recall": Measure(
+        "Recall", "recall", "share", "Real pictures that lie among the samples.", "higher", lambda x: x.overlap.recall
+    ),
+    "density": Measure(
+        "Density",
+        "density",
+        "balls / k",
+        "Real pictures' balls that a sample lies in.",
+        "higher",
+        lambda x: x.overlap.density,
+    ),
+    "coverage": Measure(
+        "Coverage",
+        "coverage",
+        "share",
+        "Real pictures' balls that hold a sample.",
+        "higher",
+        lambda x: x.overlap.coverage,
+    ),
+    "apart": Measure(
+        "Pairs apart", "apart", "distance", "Mean feature distance of two pictures.", "", lambda x: x.apart.overall
+    ),
+    "apart_in_class": Measure(
+        "Pairs of a class apart",
+        "in class",
+        "distance",
+        "Mean feature distance of two pictures of one class.",
+        "",
+        lambda x: x.apart.same_class,
+    ),
+    "spread": Measure(
+        "Spread", "spread", "grey levels", "Standard deviation of a pixel over the pictures.", "", spread
+    ),
+    "contrast": Measure(
+        "Contrast", "contrast", "grey levels", "Standard deviation of a picture's pixels.", "", contrast
+    ),
+}
+"""Every measure by its key in the results."""
