@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -40,13 +40,26 @@ check: $(VENV)
 data: $(VENV)
 	$(BIN)/python -m carrara.data.fetch
 
-bench: bench-demo bench-fashion
+bench: bench-demo bench-fashion bench-noise bench-likelihood bench-samplers
 
 bench-demo: $(VENV)
 	$(BIN)/python -m benchmarks.demo
 
 bench-fashion: $(VENV) data
 	$(BIN)/python -m benchmarks.fashion
+
+# Needs runs/fashion, which bench-fashion makes. An hour or two of sampling; stopped, it goes on.
+bench-noise: $(VENV) data
+	$(BIN)/python -m benchmarks.noise
+
+# Needs runs/fashion, which bench-fashion trains.
+bench-likelihood: $(VENV) data
+	$(BIN)/python -m benchmarks.likelihood $(N)
+
+# Of k-diffusion only its sampling.py is wanted, which is loaded alone, hence without its dependencies.
+bench-samplers: $(VENV)
+	$(PIP) --no-deps k-diffusion==0.1.1.post1
+	$(BIN)/python -m benchmarks.samplers
 
 # The API, from the docstrings, beside the pages of docs/. The public names are imported first: they are lazy.
 docs: $(VENV)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from carrara.sampling import Sampling
     from carrara.times import grid
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "CarraraError": "errors",

@@ -67,10 +67,11 @@ class MixtureDenoiser:
         self.mixture, self.process = mixture, process
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Point:
-        """Point(E[x0 | x_t]) for x_t (B, d) at the scalar time t."""
-        alpha, sigma = like(self.process.schedule.alpha(t), x_t), like(self.process.schedule.sigma(t), x_t)
-        mixture, noisy = self.mixture, self.mixture.noisy(alpha, sigma)
-        share = noisy.joint_log_prob(x_t).softmax(-1)
-        gain = alpha * mixture.variances / noisy.variances
-        means = mixture.means + gain[:, None] * (x_t[:, None] - noisy.means)
-        return Point((share[..., None] * means).sum(1))
+        """Point(E[x0 | x_t]) for x_t (B, d) at t, a scalar or (B,)."""
+        schedule, mixture = self.process.schedule, self.mixture
+        alpha, sigma = (like(f(t), x_t).reshape(-1, 1) for f in (schedule.alpha, schedule.sigma))
+        variances = alpha**2 * mixture.variances + sigma**2  # (1 or B, K)
+        away = x_t[:, None] - alpha[..., None] * mixture.means  # (B, K, d)
+        joint = mixture.weights.log() - 0.5 * (away.square().sum(-1) / variances + x_t.shape[1] * variances.log())
+        gain = alpha * mixture.variances / variances
+        return Point((joint.softmax(-1)[..., None] * (mixture.means + gain[..., None] * away)).sum(1))

@@ -14,7 +14,9 @@ from torch import Tensor
 from carrara import __version__, files, tensors
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
+from carrara.editing import Edit, pictures, places
 from carrara.errors import InputError
+from carrara.grids import Grids
 from carrara.processes import Gaussian
 from carrara.recipe import Recipe, check
 from carrara.rng import Streams
@@ -24,6 +26,8 @@ from carrara.sampling import Sampling, part
 WEIGHTS = "network.safetensors"
 DESCRIPTION = "model.json"
 FORMAT = 1
+STRENGTH = 0.6
+"""How much a start without a mask is changed, unless it is said."""
 
 
 @dataclass
@@ -40,6 +44,8 @@ class Model:
     classes: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     """What the card tells: the data, its licence and fingerprint, versions, figures."""
+    grids: Grids = field(default_factory=Grids)
+    """The grids of times that were tuned for it."""
 
     @property
     def parameters(self) -> int:
@@ -54,51 +60,102 @@ class Model:
         seeds: Sequence[int] | None = None,
         batch: int = 64,
         progress: Callable[[int, int], None] | None = None,
+        start: Tensor | None = None,
+        strength: float | None = None,
+        mask: Tensor | None = None,
         **wishes: Any,
     ) -> Tensor:
         """n pictures, uint8 (n, C, H, W). Sample i has the seed `seed` + i, or seeds[i], and its own random stream.
 
         `label=` (a number or name, or one for each) says what is asked for; every field of `Sampling` can be given by name
-        (steps=50, sampler="ddim", guidance_scale=2.0, …). Raises InputError for what cannot be done.
+        (steps=50, sampler="ddim", guidance_scale=2.0, …). `start`, `strength` and `mask` change given pictures instead of
+        making new ones, see `edit`; where n is not given, there is a sample for each of several starts.
+        Raises InputError for what cannot be done.
         """
-        seeds = seeds_of(n, seed, seeds)
+        seeds = seeds_of(one_each(start) if n is None and seeds is None else n, seed, seeds)
         if batch < 1:
             raise InputError(f"a batch of {batch} samples is not possible; use 1 or more")
         sampling, cond = self.plan(len(seeds), wishes)
-        pictures = []
-        for start in range(0, len(seeds), batch):
-            rows = slice(start, start + batch)
-            for step in self.walk(seeds[rows], part(cond, rows), sampling):
+        edit = self.edit(len(seeds), start, strength, mask)
+        made = []
+        for first in range(0, len(seeds), batch):
+            rows = slice(first, first + batch)
+            for step in self.walk(seeds[rows], part(cond, rows), sampling, edit and edit.rows(rows)):
                 last = step
-            pictures.append(self.codec.decode(last.x).cpu())
+            made.append(self.codec.decode(last.x).cpu())
             if progress is not None:
-                progress(min(start + batch, len(seeds)), len(seeds))
-        return torch.cat(pictures)
+                progress(min(first + batch, len(seeds)), len(seeds))
+        return torch.cat(made)
 
-    def film(self, seeds: Sequence[int], **wishes: Any) -> Iterator[tuple[float, Tensor, Tensor]]:
+    def film(
+        self,
+        seeds: Sequence[int],
+        *,
+        start: Tensor | None = None,
+        strength: float | None = None,
+        mask: Tensor | None = None,
+        **wishes: Any,
+    ) -> Iterator[tuple[float, Tensor, Tensor]]:
         """(t, x_t, the x0 believed at t) for each step, both decoded to uint8 (B, C, H, W); last (0, x_0, x_0)."""
         sampling, cond = self.plan(len(seeds), wishes)
+        edit = self.edit(len(seeds), start, strength, mask)
         process, decode = self.denoiser.process, self.codec.decode
-        x = process.prior(self.codec.shape(self.shape), Streams(seeds))
-        for step in self.walk(seeds, cond, sampling):
+        x = sampling.begin(process, self.codec.shape(self.shape), Streams(seeds), edit)
+        for step in self.walk(seeds, cond, sampling, edit):
             yield float(step.t), decode(process.shown(x.cpu(), step.t)), decode(step.belief.preview.cpu())
             x = step.x
         yield 0.0, decode(x.cpu()), decode(x.cpu())
 
     def plan(self, count: int, wishes: Mapping[str, Any]) -> tuple[Sampling, Any]:
-        """The sampling settings and the condition that these wishes come to. Raises InputError for what cannot be done."""
+        """The sampling settings and the condition that these wishes come to. Raises InputError for what cannot be done.
+
+        Tuned times are found here, where they are not known yet.
+        """
+        sampling, cond = self.wished(count, wishes)
+        return self.grids.resolved(self, sampling), cond
+
+    def wished(self, count: int, wishes: Mapping[str, Any]) -> tuple[Sampling, Any]:
+        """What `plan` gives, before times are tuned. Raises InputError for what cannot be done."""
         known = set(Sampling.__dataclass_fields__)
         sampling = self.sampling.changed(**{k: v for k, v in wishes.items() if k in known})
         sampling.check(self.denoiser, self.condition)
         return sampling, self.condition.ask(count, **{k: v for k, v in wishes.items() if k not in known})
 
-    def walk(self, seeds: Sequence[int], cond: Any, sampling: Sampling | None = None) -> Iterator[Step]:
+    def edit(
+        self,
+        count: int,
+        start: Tensor | None = None,
+        strength: float | None = None,
+        mask: Tensor | None = None,
+    ) -> Edit | None:
+        """What `count` samples change, None where they are made from noise alone.
+
+        start: uint8 (C, H, W), or one for each sample; strength in (0, 1]: the share of the steps that are walked, 1
+        where there is a mask and 0.6 where there is none; mask: bool or uint8 (H, W), (1, H, W) or one for each, True
+        where it is to be made and False where `start` is kept. Raises InputError for anything else.
+        """
+        if start is None:
+            for name, given in (("strength", strength), ("mask", mask)):
+                if given is not None:
+                    raise InputError(
+                        f"{name} says how a start is changed, and there is none: give start, or no {name}"
+                    )
+            return None
+        x0 = self.codec.encode(pictures(start, self.shape, count))
+        made = None if mask is None else places(mask, self.shape[1:], count)
+        usual = STRENGTH if mask is None else 1.0
+        return Edit(x0, made, usual if strength is None else strength)
+
+    def walk(
+        self, seeds: Sequence[int], cond: Any, sampling: Sampling | None = None, edit: Edit | None = None
+    ) -> Iterator[Step]:
         """The Steps of one batch, on the network's device, without gradients and with the network in evaluation mode.
 
         Between two steps gradients and the network's mode are the caller's, so walks may be iterated in turn.
         """
         shape = self.codec.shape(self.shape)
-        steps = (sampling or self.sampling).walk(self.denoiser, self.condition, shape, cond, seeds)
+        settings = self.grids.resolved(self, sampling or self.sampling)
+        steps = settings.walk(self.denoiser, self.condition, shape, cond, seeds, edit)
         while True:
             with torch.no_grad(), evaluating(self.denoiser):
                 step = next(steps, None)
@@ -108,7 +165,9 @@ class Model:
 
     def save(self, folder: str | Path) -> None:
         """Writes the model folder, whole or not at all: weights, description, card, and a manifest of their hashes."""
+        self.grids.gather()
         files.write_folder(Path(folder), self._fill)
+        self.grids.settle(Path(folder))
 
     def _fill(self, folder: Path) -> None:
         tensors.save(self.denoiser.network.state_dict(), folder / WEIGHTS)
@@ -133,16 +192,23 @@ def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str]) -> Model
     """
     channels, height, width = shape
     condition = recipe.build("condition", classes=tuple(classes))
+    variance = recipe.build("variance")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = recipe.build("network", channels=channels, size=max(height, width), classes=len(condition.classes))
+        network = recipe.build(
+            "network",
+            channels=channels,
+            size=max(height, width),
+            classes=len(condition.classes),
+            outputs=channels * variance.outputs,
+        )
     denoiser = GaussianDenoiser(
-        network, Gaussian(recipe.build("schedule")), recipe.build("prediction"), recipe.build("weight")
+        network, Gaussian(recipe.build("schedule")), recipe.build("prediction"), recipe.build("weight"), variance
     )
     model = Model(
         recipe, condition, denoiser, recipe.build("codec"), recipe.build("sampling"), tuple(shape), tuple(classes)
     )
-    model.plan(1, {})  # What could not be sampled is refused before it is trained.
+    model.wished(1, {})  # What could not be sampled is refused before it is trained.
     return model
 
 
@@ -169,7 +235,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     network = model.denoiser.network
     network.load_state_dict(tensors.fitting(folder / WEIGHTS, network.state_dict()))
     model.denoiser.to(device).eval()
-    model.facts = about["facts"]
+    model.facts, model.grids = about["facts"], Grids(folder)
     return model
 
 
@@ -194,6 +260,11 @@ def seeds_of(n: int | None, seed: int, seeds: Sequence[int] | None) -> list[int]
     if n < 1:
         raise InputError(f"{n} samples were asked for; ask for 1 or more")
     return list(seeds) if seeds is not None else list(range(seed, seed + n))
+
+
+def one_each(start: Tensor | None) -> int | None:
+    """How many samples there are where there is one for each start; None where starts do not decide it."""
+    return len(start) if isinstance(start, Tensor) and start.ndim == 4 else None
 
 
 def card(model: Model) -> str:

@@ -10,7 +10,7 @@ A process has no weights. The samplers know nothing but these three verbs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from carrara.beliefs import Belief, Point
 from carrara.errors import InputError
 from carrara.rng import Streams
-from carrara.schedules import Schedule
+from carrara.schedules import Level, Schedule
 
 B = TypeVar("B", bound=Belief, contravariant=True)
 
@@ -68,6 +68,41 @@ def like(coefficient: Tensor, x: Tensor) -> Tensor:
     return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - 1)) if coefficient.ndim else coefficient
 
 
+class _Way(NamedTuple):
+    """The coefficients of the posterior from t to s; the schedule is read once for all of them."""
+
+    alpha_t: Tensor
+    alpha_s: Tensor
+    sigma_t: Tensor
+    sigma_s: Tensor
+
+    @property
+    def gain(self) -> Tensor:
+        """log(SNR_t / SNR_s), negative: as a difference of logarithms, for near t = s SNRs differ by less than rounding."""
+        return 2 * ((self.alpha_t.log() - self.sigma_t.log()) - (self.alpha_s.log() - self.sigma_s.log()))
+
+    @property
+    def variance(self) -> Tensor:
+        """Of q(x_s | x_t, x0)."""
+        return -(self.sigma_s**2) * torch.expm1(self.gain)
+
+    @property
+    def pull(self) -> Tensor:
+        """d mean / d x0."""
+        return -self.alpha_s * torch.expm1(self.gain)
+
+    def mean(self, x_t: Tensor, x0: Tensor, eta: float) -> Tensor:
+        """alpha_s x0 + √(sigma_s² − eta² variance) · eps, the root without the difference's cancellation."""
+        kept = self.sigma_s * (1 - eta**2 + eta**2 * self.gain.exp()).sqrt() if eta else self.sigma_s
+        eps = (x_t - like(self.alpha_t, x_t) * x0) / like(self.sigma_t, x_t)
+        return like(self.alpha_s, x_t) * x0 + like(kept, x_t) * eps
+
+    def spread(self, x_t: Tensor, belief: Point) -> Tensor:
+        """The variance of p(x_s | x_t), as it broadcasts over x_t: the posterior's, and what the belief's own adds."""
+        variance = like(self.variance, x_t)
+        return variance if belief.variance is None else variance + like(self.pull, x_t) ** 2 * belief.variance
+
+
 class Gaussian:
     """x_t = alpha(t) x0 + sigma(t) eps, with eps standard normal.
 
@@ -77,6 +112,7 @@ class Gaussian:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
+        self._exploding = schedule.exploding
 
     def prior(self, shape: Sequence[int], rng: Streams) -> Tensor:
         """N(0, alpha(1)² + sigma(1)²), the variance of x_1 when the data's is one: (B, *shape) float32.
@@ -105,13 +141,11 @@ class Gaussian:
 
         On DDPM's grid it is beta-tilde, (1 − alpha-bar_{t−1}) / (1 − alpha-bar_t) · beta_t.
         """
-        ratio = self.schedule.logsnr(t) - self.schedule.logsnr(s)
-        return -(self.schedule.sigma(s) ** 2) * torch.expm1(ratio)
+        return self._way(t, s).variance
 
     def posterior_mean(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """The mean of q(x_s | x_t, x0): alpha_s x0 + √(sigma_s² − variance) · eps."""
-        kept = self._kept(t, s, 1.0)
-        return like(self.schedule.alpha(s), x_t) * x0 + like(kept, x_t) * self.eps(x_t, x0, t)
+        return self._way(t, s).mean(x_t, x0, 1.0)
 
     def reverse(self, x_t: Tensor, belief: Point, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """(mean, variance) of p(x_s | x_t): the posterior's under the believed x0, each as broadcasts over x_t (B, *).
@@ -119,11 +153,12 @@ class Gaussian:
         A belief with a variance adds (d mean / d x0)² times it, the law of total variance. So a belief sure of itself has
         DDPM's beta-tilde, one as wide as unit-variance data allows, sigma² / (alpha² + sigma²), has beta.
         """
-        return self.posterior_mean(x_t, belief.x0, t, s), self._spread(x_t, belief, t, s)
+        way = self._way(t, s)
+        return way.mean(x_t, belief.x0, 1.0), way.spread(x_t, belief)
 
     def pull(self, t: Tensor, s: Tensor) -> Tensor:
         """d mean / d x0 of q(x_s | x_t, x0): alpha_s (1 − SNR_t / SNR_s), shape of t."""
-        return -self.schedule.alpha(s) * torch.expm1(self.schedule.logsnr(t) - self.schedule.logsnr(s))
+        return self._way(t, s).pull
 
     def step(
         self,
@@ -148,28 +183,21 @@ class Gaussian:
             raise InputError(
                 f"eta is {eta}; it must lie in [0, 1], from no new noise (DDIM) to the posterior's own (DDPM)"
             )
-        kept = self._kept(t, s, eta)
-        x_s = like(self.schedule.alpha(s), x_t) * belief.x0 + like(kept, x_t) * self.eps(x_t, belief.x0, t)
-        if eta == 0 or temperature == 0:
+        way = self._way(t, s)
+        x_s = way.mean(x_t, belief.x0, eta)
+        if eta == 0 or temperature == 0 or not s.any():
             return x_s
         if rng is None:
             raise InputError(
                 f"a step with eta = {eta} adds noise and needs the samples' random streams: pass rng, or eta = 0"
             )
-        z = like((s > 0).double(), x_t) * rng.normal(x_t.shape[1:], dtype=x_t.dtype, device=x_t.device)
-        return x_s + temperature * eta * self._spread(x_t, belief, t, s).sqrt() * z
+        z = rng.normal(x_t.shape[1:], dtype=x_t.dtype, device=x_t.device)
+        std = temperature * eta * way.spread(x_t, belief).sqrt()
+        return x_s + (std * like(s > 0, x_t) if s.ndim else std) * z
 
-    def _spread(self, x_t: Tensor, belief: Point, t: Tensor, s: Tensor) -> Tensor:
-        """The variance of p(x_s | x_t), as it broadcasts over x_t."""
-        variance = like(self.posterior_variance(t, s), x_t)
-        if belief.variance is None:
-            return variance
-        return variance + like(self.pull(t, s), x_t) ** 2 * belief.variance
-
-    def _kept(self, t: Tensor, s: Tensor, eta: float) -> Tensor:
-        """√(sigma_s² − eta² variance), the share of the noise at t that stays, without the difference's cancellation."""
-        ratio = (self.schedule.logsnr(t) - self.schedule.logsnr(s)).exp()
-        return self.schedule.sigma(s) * (1 - eta**2 + eta**2 * ratio).sqrt()
+    def _way(self, t: Tensor, s: Tensor) -> _Way:
+        both = torch.stack((t.expand_as(s) if s.ndim else t, s.expand_as(t) if t.ndim else s))
+        return _Way(*self.schedule.alpha(both), *self.schedule.sigma(both))
 
     def renoise(self, x_s: Tensor, s: Tensor, t: Tensor, rng: Streams, scale: float = 1.0) -> Tensor:
         """x_t ~ q(x_t | x_s), forward from s to t > s: (alpha_t / alpha_s) x_s + scale · √(sigma_t² − (…)² sigma_s²) z.
@@ -182,31 +210,30 @@ class Gaussian:
         z = rng.normal(x_s.shape[1:], dtype=x_s.dtype, device=x_s.device)
         return like(lead, x_s) * x_s + scale * like(std, x_s) * z
 
-    def straight(self, t: Tensor) -> tuple[Tensor, Tensor]:
+    def straight(self, at: Level) -> tuple[float, float]:
         """(c, clock): coordinates in which x_t / c is affine in the clock while x0 and eps are held.
 
         Where alpha stays 1 they are EDM's, c = 1 and clock = sigma; else those of flow matching, c = alpha + sigma and
         clock = sigma / c, which stays bounded: sigma / alpha may be infinite at t = 1, or 20,000 as in CosineBeta, and a
         second-order step that averages slopes over such a distance diverges.
         """
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        c = alpha if self.schedule.exploding else alpha + sigma
-        return c, sigma / c
+        c = at.alpha if self._exploding else at.alpha + at.sigma
+        return c, at.sigma / c
 
     def at_clock(self, clock: Tensor) -> Tensor:
         """The time at which `straight`'s clock shows this: its inverse, shape of clock."""
-        ratio = clock if self.schedule.exploding else clock / (1 - clock)
+        ratio = clock if self._exploding else clock / (1 - clock)
         return self.schedule.inverse(-2 * ratio.log())
 
-    def slope(self, x_t: Tensor, belief: Point, t: Tensor) -> Tensor:
+    def slope(self, x_t: Tensor, belief: Point, at: Level) -> Tensor:
         """d(x / c) / dclock of the probability-flow ODE: eps in EDM's coordinates, eps − x0 in flow matching's."""
-        eps = self.eps(x_t, belief.x0, t)
-        return eps if self.schedule.exploding else eps - belief.x0
+        eps = (x_t - at.alpha * belief.x0) / at.sigma
+        return eps if self._exploding else eps - belief.x0
 
-    def follow(self, x_t: Tensor, slope: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def follow(self, x_t: Tensor, slope: Tensor, at_t: Level, at_s: Level) -> Tensor:
         """x_s when the slope is held from t to s."""
-        (c_t, clock_t), (c_s, clock_s) = self.straight(t), self.straight(s)
-        return like(c_s / c_t, x_t) * x_t + like(c_s * (clock_s - clock_t), x_t) * slope
+        (c_t, clock_t), (c_s, clock_s) = self.straight(at_t), self.straight(at_s)
+        return c_s / c_t * x_t + c_s * (clock_s - clock_t) * slope
 
     def shown(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t brought to the data's size, to be looked at: divided by √(alpha² + sigma²) where that is above 1."""

@@ -12,31 +12,35 @@ from torch import Tensor
 
 from carrara.conditions.base import Condition
 from carrara.denoisers import Cond, Denoiser
+from carrara.editing import Edit, check_threshold, thresholded, walked
 from carrara.errors import InputError, nearest
+from carrara.grids import check_tunable, given
 from carrara.guidance import guided
 from carrara.plugins import find
 from carrara.rng import Streams
 from carrara.samplers import SAMPLERS, Sampler, Step
 from carrara.schedules import Schedule
-from carrara.times import GRIDS, grid
+from carrara.times import GRIDS, TUNED, grid
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Everything that decides a sample but the model, its seed and its condition."""
+    """Everything that decides a sample but the model, its seed, its condition, and what it changes (see `Edit`)."""
 
     sampler: str = "heun"
     """A name in `carrara.samplers.SAMPLERS`, or the dotted path of a generator, `my_lab.samplers:foo`."""
     steps: int = 20
     """Steps of the grid, at least 1."""
     times: Mapping[str, Any] = field(default_factory=lambda: {"kind": "uniform"})
-    """The grid: its kind and options, see carrara.times."""
+    """The grid: its kind and options, see carrara.times; or {"kind": "tuned"}, found for the model, see carrara.grids."""
     guidance_scale: float = 1.0
     """1: no guidance; 0: the null condition; above 1: beyond the condition."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     """The times between which guidance acts."""
     guidance_rescale: float = 0.0
     """How far the guided standard deviation is taken back, 0 to 1."""
+    threshold: Mapping[str, Any] = field(default_factory=lambda: {"kind": "none"})
+    """How the believed x0 is kept in bounds: its kind and options, see carrara.editing."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What else the sampler takes, e.g. {"eta": 0.5}."""
 
@@ -49,6 +53,7 @@ class Sampling:
                 raise InputError(f"the sampler {self.sampler!r} has no option {name!r}: {allowed}")
         if self.steps < 1:
             raise InputError(f"{self.steps} sampling steps were asked for; at least 1 is needed")
+        check_threshold(self.threshold)
 
     def entry(self) -> Sampler:
         """The sampler. Raises InputError for an unknown name, with the nearest spelling."""
@@ -59,33 +64,73 @@ class Sampling:
         """These settings with those that are not None put in their place."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
-    def evaluations(self) -> int:
-        """Evaluations of the denoiser a sample; a guided one evaluates its network twice."""
+    def evaluations(self, strength: float = 1.0) -> int | None:
+        """Evaluations of the denoiser a sample, a guided one being two of its network; None where it depends.
+
+        `strength` is that of an Edit, which walks the last steps only.
+        """
         per_step = self.entry().evaluations
-        return self.steps * per_step - (per_step - 1)
+        return None if per_step is None else walked(self.steps, strength) * per_step - (per_step - 1)
+
+    def passes(self, strength: float = 1.0) -> int | None:
+        """Evaluations of the network a sample, at most: twice those of the denoiser where guidance acts."""
+        once = self.evaluations(strength)
+        return None if once is None else once * (1 if self.guidance_scale == 1 else 2)
 
     def grid(self, schedule: Schedule) -> Tensor:
         """The times that are walked under this schedule: `steps` + 1, float64, falling from 1 to 0."""
         if not isinstance(self.times.get("kind"), str):
-            raise InputError(f"times is {dict(self.times)}; it needs a kind: {', '.join(sorted(GRIDS))}")
+            raise InputError(f"times is {dict(self.times)}; it needs a kind: {', '.join(sorted([*GRIDS, TUNED]))}")
+        if self.times["kind"] == TUNED:
+            return given(self.times, self.steps)
         return grid(**{**self.times, "steps": self.steps, "schedule": schedule})
+
+    def check_times(self, schedule: Schedule) -> None:
+        """Raises InputError where there is no such grid under this schedule, or none can be tuned."""
+        if self.times.get("kind") == TUNED:
+            check_tunable(self.times, self.sampler, self.entry(), self.steps, schedule)
+        else:
+            self.grid(schedule)
+
+    def untuned(self) -> Mapping[str, Any]:
+        """The times, and where they are tuned a grid that costs nothing in their place: for weights that still change."""
+        return {"kind": "logsnr"} if self.times.get("kind") == TUNED else self.times
 
     def check(self, denoiser: Denoiser, condition: Condition) -> None:
         """Raises InputError where this denoiser cannot be walked with this condition, before anything is computed."""
-        self.grid(denoiser.process.schedule)
+        self.check_times(denoiser.process.schedule)
         self.guide(denoiser, condition.null(1))
 
+    def path(self, schedule: Schedule, edit: Edit | None = None) -> Tensor:
+        """The times that are walked, float64, falling to 0: the whole grid, or its end where a start is changed."""
+        times = self.grid(schedule)
+        return times if edit is None else edit.path(times)
+
+    def begin(self, process: Any, shape: Sequence[int], rng: Streams, edit: Edit | None = None) -> Tensor:
+        """The x (B, *shape) that the walk begins with, on the CPU: the prior, or a start with the noise of its time."""
+        t = self.path(process.schedule, edit)[0]
+        x: Tensor = process.prior(shape, rng) if edit is None else edit.begin(process, t, rng)
+        return x
+
     def walk(
-        self, denoiser: Denoiser, condition: Condition, shape: Sequence[int], cond: Cond | None, seeds: Sequence[int]
+        self,
+        denoiser: Denoiser,
+        condition: Condition,
+        shape: Sequence[int],
+        cond: Cond | None,
+        seeds: Sequence[int],
+        edit: Edit | None = None,
     ) -> Iterator[Step]:
-        """The Steps of one batch of len(seeds) samples, each x0 of this shape, from its prior to t = 0."""
-        rng = Streams(seeds)
+        """The Steps of one batch of len(seeds) samples, each x0 of this shape, from where it begins to t = 0."""
+        rng, process = Streams(seeds), denoiser.process
         device = getattr(denoiser, "device", torch.device("cpu"))
-        x = denoiser.process.prior(shape, rng).to(device)
-        cond = moved(cond, device)
+        x = self.begin(process, shape, rng, edit).to(device)
         null = moved(condition.null(len(seeds)), device)
-        times = self.grid(denoiser.process.schedule)
-        yield from self.entry().walk(self.guide(denoiser, null), x, times, cond, rng=rng, **self.options)
+        asked: Denoiser = thresholded(self.guide(denoiser, null), **self.threshold)
+        if edit is not None:
+            asked, cond = edit.keep(asked, cond)
+        times = self.path(process.schedule, edit)
+        yield from self.entry().walk(asked, x, times, moved(cond, device), rng=rng, **self.options)
 
     def guide(self, denoiser: Denoiser, null: Cond | None) -> Denoiser:
         """The denoiser with these settings' guidance, itself where there is none."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,6 +21,21 @@ from torch import Tensor
 from carrara.errors import InputError
 
 HALF_PI = math.pi / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How much data and how much noise there is at one time, as plain numbers."""
+
+    alpha: float
+    sigma: float
+
+    @property
+    def lam(self) -> float:
+        """λ = log(alpha / sigma), half of logsnr: +inf at t = 0, −inf where alpha = 0."""
+        if self.sigma == 0:
+            return math.inf
+        return math.log(self.alpha / self.sigma) if self.alpha > 0 else -math.inf
 
 
 class Schedule(ABC):
@@ -51,6 +67,11 @@ class Schedule(ABC):
     def logsnr(self, t: Tensor) -> Tensor:
         """log(alpha² / sigma²): +inf at t = 0, and −inf at t = 1 where alpha(1) = 0."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
+
+    def levels(self, times: Tensor) -> list[Level]:
+        """The level at each of the times (n,): a walk's coefficients are made of these, read once, in float64."""
+        pairs = zip(self.alpha(times).tolist(), self.sigma(times).tolist(), strict=True)
+        return [Level(alpha, sigma) for alpha, sigma in pairs]
 
     def rate(self, t: Tensor) -> Tensor:
         """−d logsnr / dt = 2 (sigma′/sigma − alpha′/alpha), positive."""

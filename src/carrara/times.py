@@ -232,6 +232,25 @@ def logsnr(n: int, schedule: Schedule, ratio_min: float = 0.002, ratio_max: floa
     )
 
 
+def logistic(n: int, schedule: Schedule, mean: float = -0.4, scale: float = 1.2) -> Tensor:
+    """sigma/alpha = e^mean (u / (1 − u))^scale, u evenly spaced from where t = 1 is down to 0.
+
+    These are the quantiles of a logistic law of log(sigma/alpha): steps are short where noise and data are of like size, where
+    most is decided, and long at both ends, where x_t or the belief hardly tells anything new. With mean 0 and scale 1 it is flow
+    matching's uniform grid under every schedule, with mean log(shift) the shifted one.
+
+    Source: carrara's; mean and scale were fitted to exact denoisers of random Gaussian mixtures (docs/choose-a-sampler.md).
+    """
+    if not (scale > 0 and math.isfinite(mean) and math.isfinite(scale)):
+        raise InputError(
+            f"the logistic grid needs a finite mean and a scale above 0; given mean {mean}, scale {scale}"
+        )
+    ratio = _ratio_at_one(schedule)
+    high = 1.0 if ratio == math.inf else 1 / (1 + math.exp((mean - math.log(ratio)) / scale))
+    u = high * uniform(n, schedule)
+    return _from_logsnr(-2 * (mean + scale * torch.logit(u[:-1])), schedule)
+
+
 def _from_logsnr(levels: Tensor, schedule: Schedule) -> Tensor:
     """Times of n falling noise levels, the first moved to t = 1, where the prior is, and 0 put at the end."""
     grid = torch.cat([schedule.inverse(levels), levels.new_zeros(1)])
@@ -255,7 +274,18 @@ GRIDS: dict[str, Callable[..., Tensor]] = {
     "shifted": shifted,
     "karras": karras,
     "logsnr": logsnr,
+    "logistic": logistic,
 }
+
+
+TUNED = "tuned"
+"""The kind of a grid that is found for a model, see carrara.tuning; it is no function of steps and schedule alone."""
+
+
+def falls(times: Tensor) -> bool:
+    """Whether these are times to walk: (n + 1,) with n ≥ 1, strictly falling from 1 to 0."""
+    ends = times.ndim == 1 and len(times) > 1 and times[0].item() == 1 and times[-1].item() == 0
+    return ends and bool((times.diff() < 0).all())
 
 
 def grid(kind: str, steps: int, schedule: Schedule, **options: float) -> Tensor:
@@ -263,8 +293,12 @@ def grid(kind: str, steps: int, schedule: Schedule, **options: float) -> Tensor:
 
     Raises InputError for an unknown kind or option, fewer than 1 step, or more steps than a discrete schedule has.
     """
+    if kind == TUNED:
+        raise InputError(
+            f"a grid of the kind {TUNED!r} is found for a model; see carrara.tuning, or ask for another kind"
+        )
     if kind not in GRIDS:
-        raise InputError(f"there is no grid of times called {kind!r}: {nearest(kind, GRIDS)}")
+        raise InputError(f"there is no grid of times called {kind!r}: {nearest(kind, [*GRIDS, TUNED])}")
     if steps < 1:
         raise InputError(f"{steps} sampling steps were asked for; at least 1 is needed")
     if schedule.steps is not None and steps > schedule.steps:
@@ -281,7 +315,7 @@ def grid(kind: str, steps: int, schedule: Schedule, **options: float) -> Tensor:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InputError(f"the option {name} of the grid of times {kind!r} is {value!r}; it must be a number")
     times = GRIDS[kind](steps, schedule, **options)
-    if not bool((times[1:] < times[:-1]).all()):
+    if not falls(times):
         raise InputError(
             f"the grid {kind!r} with {steps} steps and {options} does not fall strictly; use other options or fewer steps"
         )

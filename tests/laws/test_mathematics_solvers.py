@@ -19,7 +19,7 @@ from carrara.predictions import V, Velocity
 from carrara.processes import Gaussian
 from carrara.samplers import SAMPLERS, dpmpp_2m
 from carrara.samplers.multistep import multistep
-from carrara.schedules import Schedule
+from carrara.schedules import Level, Schedule
 
 smooth_schedules = pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOOTH)
 
@@ -29,6 +29,11 @@ smooth_schedules = pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOO
 def ratio(schedule: Schedule, t: Tensor) -> Tensor:
     """sigma / alpha."""
     return (-schedule.logsnr(t) / 2).exp()
+
+
+def at(schedule: Schedule, t: Tensor) -> Level:
+    """The levels at all times at once: tensors in the place of numbers, so that they can be differentiated."""
+    return Level(schedule.alpha(t), schedule.sigma(t))  # type: ignore[arg-type]
 
 
 @smooth_schedules
@@ -47,7 +52,11 @@ def test_the_ode_is_an_integral_of_the_belief(schedule: Schedule) -> None:
             None,
             lambda t: schedule.level(t) * math.pi / 2,
         ),
-        "slope": (lambda t: process.straight(t)[0], process.slope(x, Point(x0), t), lambda t: process.straight(t)[1]),
+        "slope": (
+            lambda t: process.straight(at(schedule, t))[0],
+            process.slope(x, Point(x0), at(schedule, t)),
+            lambda t: process.straight(at(schedule, t))[1],
+        ),
     }
     for c, held, clock in forms.values():
         size = c(t)

@@ -10,7 +10,7 @@ from toys import F64, SCHEDULE_CASES, judge, last
 from carrara.beliefs import Point
 from carrara.processes import Gaussian
 from carrara.rng import Streams
-from carrara.samplers import ancestral, ddim, euler, heun
+from carrara.samplers import ancestral, ddim, euler, euler_ancestral, heun
 from carrara.schedules import EDM, Flow, LinearBeta, Schedule
 from carrara.times import GRIDS, grid
 
@@ -93,13 +93,24 @@ def test_ancestral_with_eta_is_ddim_eq_12_with_fewer_steps(eta: float, n: int) -
 @pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
 @pytest.mark.parametrize("kind", GRIDS)
 def test_ancestral_without_noise_is_ddim_is_euler(schedule: Schedule, kind: str) -> None:
-    """The first two bit for bit; Euler in straight coordinates up to rounding, step by step."""
+    """Three ways to write one step, up to rounding."""
     denoiser, times = judge(schedule), grid(kind, 15, schedule)
     x = denoiser.process.prior((2,), Streams(range(8))).double()
     without_noise = ancestral(denoiser, x, times, rng=None, eta=0.0)
     for one, two, three in zip(without_noise, ddim(denoiser, x, times), euler(denoiser, x, times), strict=True):
-        assert torch.equal(one.x, two.x)
+        torch.testing.assert_close(two.x, one.x, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(three.x, one.x, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_ancestral_is_euler_ancestral(schedule: Schedule, eta: float) -> None:
+    """A draw from the posterior is a step down to less noise and noise put back; with the same noise, step by step."""
+    denoiser, times = judge(schedule), grid("karras", 15, schedule)
+    x = denoiser.process.prior((2,), Streams(range(8))).double()
+    walks = [walk(denoiser, x, times, rng=Streams(range(20, 28)), eta=eta) for walk in (ancestral, euler_ancestral)]
+    for one, two in zip(*walks, strict=True):
+        torch.testing.assert_close(one.x, two.x, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)

@@ -9,7 +9,7 @@ from torch import Tensor
 from carrara.beliefs import Point
 from carrara.processes import Gaussian
 from carrara.samplers import dpmpp_2m
-from carrara.samplers.levels import hold, levels
+from carrara.samplers.levels import hold
 from carrara.schedules import SCHEDULES, Cosine, LinearBeta, Schedule
 
 F64 = torch.float64
@@ -58,5 +58,5 @@ def test_a_held_belief_is_integrated_exactly() -> None:
         for t, s in ((1.0, 0.6), (0.6, 0.55), (0.5, 0.001), (0.4, 0.0), (1.0, 0.0)):
             t, s = torch.tensor(t, dtype=F64), torch.tensor(s, dtype=F64)
             expected = process.step(x, Point(x0), t, s, None, eta=0.0)
-            held = hold(x, x0, *levels(process.schedule, torch.stack([t, s])))
+            held = hold(x, x0, *process.schedule.levels(torch.stack([t, s])))
             torch.testing.assert_close(held, expected, rtol=1e-10, atol=1e-10)

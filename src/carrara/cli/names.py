@@ -24,7 +24,7 @@ SAMPLERS = (
     "restart",
     "unipc",
 )
-TIMES = ("karras", "logsnr", "shifted", "trailing", "tuned", "uniform")
+TIMES = ("karras", "logistic", "logsnr", "shifted", "trailing", "tuned", "uniform")
 FEATURES = ("efficientnet", "inception")
 METRICS = ("classes", "frechet", "neighbours", "nll")
 STUDIES = ("noise",)

@@ -10,6 +10,7 @@ from torch import Tensor
 from carrara.denoisers import Cond, Denoiser
 from carrara.errors import InputError
 from carrara.rng import Streams
+from carrara.samplers.levels import level
 from carrara.samplers.step import Step, pairs
 
 METHODS = ("RK23", "RK45", "DOP853")
@@ -58,16 +59,17 @@ def _solved(
     from scipy.integrate import solve_ivp
 
     process = denoiser.process
-    (c_t, start), (c_s, end) = process.straight(t), process.straight(s)
+    (c_t, start), (c_s, end) = (process.straight(level(process.schedule, u)) for u in (t, s))
 
     def slope(clock: float, flat: object) -> object:
         time = process.at_clock(torch.tensor(clock, dtype=torch.float64)).clamp(s, t)
         y = torch.as_tensor(flat).reshape(x.shape)
-        x_now = (process.straight(time)[0] * y).to(x)
-        return process.slope(x_now, denoiser(x_now, time, cond), time).double().flatten().cpu().numpy()
+        now = level(process.schedule, time)
+        x_now = (process.straight(now)[0] * y).to(x)
+        return process.slope(x_now, denoiser(x_now, time, cond), now).double().flatten().cpu().numpy()
 
     y = (x.double().cpu() / c_t).flatten().numpy()
-    solution = solve_ivp(slope, (float(start), float(end)), y, method=method, rtol=rtol, atol=atol)
+    solution = solve_ivp(slope, (start, end), y, method=method, rtol=rtol, atol=atol)
     x_s: Tensor = c_s * torch.from_numpy(solution.y[:, -1])
     return x_s.reshape(x.shape).to(x)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from carrara.denoisers import Cond, Denoiser
 from carrara.rng import Streams
+from carrara.samplers.levels import hold, walk
 from carrara.samplers.step import Step, pairs
 
 
@@ -36,11 +37,15 @@ def ancestral(
         yield Step(index, t, s, x, belief)
 
 
+@torch.no_grad()
 def ddim(
     denoiser: Denoiser, x: Tensor, times: Tensor, cond: Cond | None = None, *, rng: Streams | None = None
 ) -> Iterator[Step]:
-    """The ancestral sampler that adds no noise (eta = 0): order 1.
+    """The ancestral sampler that adds no noise (eta = 0): the belief is held for the step; order 1.
 
     Source: Denoising Diffusion Implicit Models, Song et al., 2021, eq. 12.
     """
-    return ancestral(denoiser, x, times, cond, rng=rng, eta=0.0)
+    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+        belief = denoiser(x, t, cond)
+        x = hold(x, belief.x0, at_t, at_s)
+        yield Step(index, t, s, x, belief)

@@ -11,8 +11,9 @@ from torch import Tensor
 from carrara.denoisers import Cond, Denoiser
 from carrara.errors import InputError
 from carrara.rng import Streams
-from carrara.samplers.levels import Level, between, hold, levels, walk
+from carrara.samplers.levels import between, hold, level, walk
 from carrara.samplers.step import Step
+from carrara.schedules import Level
 
 
 @torch.no_grad()
@@ -32,7 +33,7 @@ def dpmpp_2s(
         x0 = belief.x0
         if s > 0:
             middle = between(schedule, (at_t.lam + at_s.lam) / 2 if at_t.alpha > 0 else at_s.lam - 1)
-            x0 = denoiser(hold(x, x0, at_t, levels(schedule, middle[None])[0]), middle, cond).x0
+            x0 = denoiser(hold(x, x0, at_t, level(schedule, middle)), middle, cond).x0
         x = hold(x, x0, at_t, at_s)
         yield Step(index, t, s, x, belief)
 

@@ -1,49 +1,30 @@
-"""The noise levels of a grid as plain numbers: what a step's coefficients are made of.
+"""A walk over a grid with its noise levels as plain numbers: what a step's coefficients are made of.
 
-They are read off the schedule once, for the whole grid, in float64. A step is then a few products of numbers and one or two of
-tensors, in the tensors' own precision.
+The levels are read off the schedule once, for the whole grid, in float64. A step is then a few products of numbers, and one or
+two of tensors in their own precision.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from carrara.schedules import Schedule
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """How much data and how much noise there is at one time of a grid."""
-
-    alpha: float
-    sigma: float
-
-    @property
-    def lam(self) -> float:
-        """λ = log(alpha / sigma), half of logsnr: +inf at t = 0, −inf where alpha = 0."""
-        if self.sigma == 0:
-            return math.inf
-        return math.log(self.alpha / self.sigma) if self.alpha > 0 else -math.inf
-
-
-def levels(schedule: Schedule, times: Tensor) -> list[Level]:
-    """The level at each of the times."""
-    return [
-        Level(alpha, sigma)
-        for alpha, sigma in zip(schedule.alpha(times).tolist(), schedule.sigma(times).tolist(), strict=True)
-    ]
+from carrara.schedules import Level, Schedule
 
 
 def walk(schedule: Schedule, times: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Level, Level]]:
     """(index, t, s, level at t, level at s) for each step of the grid."""
-    known = levels(schedule, times)
+    known = schedule.levels(times)
     for index in range(len(times) - 1):
         yield index, times[index], times[index + 1], known[index], known[index + 1]
+
+
+def level(schedule: Schedule, t: Tensor) -> Level:
+    """The level at one time, a scalar."""
+    return schedule.levels(t[None])[0]
 
 
 def between(schedule: Schedule, lam: float) -> Tensor:

@@ -12,13 +12,13 @@ both exact. A step takes x0 or eps for a polynomial through its last values, in 
 As these polynomials add up to one, both are DDIM's step with the belief at t, alpha_s x0 + sigma_s eps, and a multiple of each
 other value's difference from it. That is how they are computed: it loses no digits where alpha is next to nothing.
 
-    sampler      quantity   clock            order   corrector
-    ddim         either     –                1       no
-    dpmpp_3m     x0         λ                3       no
-    lms          eps        sigma / alpha    4       no           (there the integral is that of Adams and Bashforth)
-    deis         eps        λ                3       no
-    unipc        x0         λ                p       yes, p + 1 values
-    adams        eps        atan(sigma/alpha) p      yes, p + 1 values
+    sampler      quantity   clock              values   corrector
+    ddim         either     –                  1        no
+    dpmpp_3m     x0         λ                  3        no
+    lms          eps        sigma / alpha      4        no          (there the integral is that of Adams and Bashforth)
+    deis         eps        λ                  3        no
+    unipc        x0         λ                  p        p + 1 values
+    adams        x0         atan(sigma/alpha)  p        p + 1 values
 
 The corrector takes the step again once the belief at its end is known, which costs no evaluation: the next step needs it anyway.
 The steps in which λ is infinite hold the belief.
@@ -37,8 +37,9 @@ from torch import Tensor
 from carrara.denoisers import Cond, Denoiser
 from carrara.errors import InputError
 from carrara.rng import Streams
-from carrara.samplers.levels import Level, hold, walk
+from carrara.samplers.levels import hold, walk
 from carrara.samplers.step import Step
+from carrara.schedules import Level
 
 Quantity = Literal["x0", "eps"]
 ClockName = Literal["logsnr", "ratio", "angle"]
@@ -232,7 +233,7 @@ def adams(
     *,
     rng: Streams | None = None,
     order: int = 3,
-    quantity: Quantity = "eps",
+    quantity: Quantity = "x0",
     clock: ClockName = "angle",
 ) -> Iterator[Step]:
     """Adams, Bashforth and Moulton's predictor and corrector in the noise angle: order of convergence `order` + 1.

@@ -15,7 +15,9 @@ from torch import Tensor
 from carrara.beliefs import Point
 from carrara.denoisers import Cond, Denoiser
 from carrara.rng import Streams
-from carrara.samplers.step import Step, pairs
+from carrara.samplers.levels import walk
+from carrara.samplers.step import Step
+from carrara.schedules import Level
 
 
 @torch.no_grad()
@@ -27,9 +29,9 @@ def euler(
     Source: Elucidating the Design Space of Diffusion-Based Generative Models, Karras et al., 2022, eq. 1.
     """
     process = denoiser.process
-    for index, t, s in pairs(times):
+    for index, t, s, at_t, at_s in walk(process.schedule, times):
         belief = denoiser(x, t, cond)
-        x = process.follow(x, process.slope(x, belief, t), t, s)
+        x = process.follow(x, process.slope(x, belief, at_t), at_t, at_s)
         yield Step(index, t, s, x, belief)
 
 
@@ -41,18 +43,20 @@ def heun(
 
     Source: Karras et al., 2022, algorithm 1.
     """
-    for index, t, s in pairs(times):
-        x, belief = heun_step(denoiser, x, t, s, cond)
+    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+        x, belief = heun_step(denoiser, x, t, s, at_t, at_s, cond)
         yield Step(index, t, s, x, belief)
 
 
-def heun_step(denoiser: Denoiser, x: Tensor, t: Tensor, s: Tensor, cond: Cond | None) -> tuple[Tensor, Point]:
+def heun_step(
+    denoiser: Denoiser, x: Tensor, t: Tensor, s: Tensor, at_t: Level, at_s: Level, cond: Cond | None
+) -> tuple[Tensor, Point]:
     """(x_s, the belief at t) of one of Heun's steps: Euler's, then again with the mean of the slopes at both ends."""
     process = denoiser.process
     belief = denoiser(x, t, cond)
-    first = process.slope(x, belief, t)
-    ahead = process.follow(x, first, t, s)
-    if s > 0:
-        second = process.slope(ahead, denoiser(ahead, s, cond), s)
-        ahead = process.follow(x, (first + second) / 2, t, s)
+    first = process.slope(x, belief, at_t)
+    ahead = process.follow(x, first, at_t, at_s)
+    if at_s.sigma > 0:
+        second = process.slope(ahead, denoiser(ahead, s, cond), at_s)
+        ahead = process.follow(x, (first + second) / 2, at_t, at_s)
     return ahead, belief

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from carrara.denoisers import Cond, Denoiser
 from carrara.errors import InputError
-from carrara.processes import like
 from carrara.rng import Streams
-from carrara.samplers.ancestral import ancestral
-from carrara.samplers.levels import Level, between, levels, walk
+from carrara.samplers.levels import between, hold, level, walk
 from carrara.samplers.ode import heun_step
-from carrara.samplers.step import Step, pairs
+from carrara.samplers.step import Step
+from carrara.schedules import Level
 
 
+@torch.no_grad()
 def euler_ancestral(
     denoiser: Denoiser,
     x: Tensor,
@@ -27,14 +27,23 @@ def euler_ancestral(
     rng: Streams | None,
     eta: float = 1.0,
 ) -> Iterator[Step]:
-    """Euler down to less noise than there should be, and noise put back: for Gaussian noise the same law as `ancestral`.
+    """Euler down to less noise than s has, and noise put back: another way to write `ancestral` where the noise is Gaussian.
 
-    The step to sigma_down = √(sigma_s² − eta² variance) and the draw of eta² variance are the posterior's two parts, in
-    whatever coordinates they are written. The name is kept for those who look for it.
+    sigma_down² = sigma_s² − variance and `variance` = eta² sigma_s² (1 − SNR_t / SNR_s) are the posterior's two parts.
 
     Source: the sampler of that name in k-diffusion, Crowson, 2022; the posterior is Ho et al.'s, 2020, eq. 7.
     """
-    return ancestral(denoiser, x, times, cond, rng=rng, eta=eta)
+    if not 0 <= eta <= 1:
+        raise InputError(f"eta is {eta}; it must lie in [0, 1], from no new noise to the posterior's own")
+    rng = _needed(rng, "euler_ancestral") if eta else rng
+    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+        belief = denoiser(x, t, cond)
+        ratio = math.exp(2 * (at_t.lam - at_s.lam))
+        x = hold(x, belief.x0, at_t, Level(at_s.alpha, at_s.sigma * math.sqrt(1 - eta**2 + eta**2 * ratio)))
+        if rng is not None and eta and at_s.sigma > 0:
+            noise = rng.normal(x.shape[1:], dtype=x.dtype, device=x.device)
+            x = x + at_s.sigma * eta * math.sqrt(1 - ratio) * noise
+        yield Step(index, t, s, x, belief)
 
 
 @torch.no_grad()
@@ -60,14 +69,14 @@ def euler_maruyama(
     if not eta >= 0:
         raise InputError(f"eta is {eta}; it is 0 (no noise) or more, 1 being the reverse SDE")
     process, rng = denoiser.process, _needed(rng, "euler_maruyama")
-    for index, t, s in pairs(times):
+    for index, t, s, at_t, at_s in walk(process.schedule, times):
         belief = denoiser(x, t, cond)
         if s > 0:
-            slope = process.slope(x, belief, t) + eta * process.eps(x, belief.x0, t)
-            (_, clock_t), (c_s, clock_s) = process.straight(t), process.straight(s)
-            std = like(c_s * (2 * eta * clock_t * (clock_t - clock_s)).sqrt(), x)
+            eps = (x - at_t.alpha * belief.x0) / at_t.sigma
+            (_, clock_t), (c_s, clock_s) = process.straight(at_t), process.straight(at_s)
+            std = c_s * math.sqrt(2 * eta * clock_t * (clock_t - clock_s))
             noise = rng.normal(x.shape[1:], dtype=x.dtype, device=x.device)
-            x = process.follow(x, slope, t, s) + std * noise
+            x = process.follow(x, process.slope(x, belief, at_t) + eta * eps, at_t, at_s) + std * noise
         else:
             x = belief.x0
         yield Step(index, t, s, x, belief)
@@ -95,13 +104,13 @@ def churn(
     Source: Karras et al., 2022, algorithm 2 and table 5.
     """
     process, rng = denoiser.process, _needed(rng, "churn")
-    gamma, top = min(amount / (len(times) - 1), math.sqrt(2) - 1), levels(process.schedule, times[:1])[0]
-    for index, t, s, at_t, _ in walk(process.schedule, times):
-        start = t
+    gamma, top = min(amount / (len(times) - 1), math.sqrt(2) - 1), level(process.schedule, times[0])
+    for index, t, s, at_t, at_s in walk(process.schedule, times):
+        start, at_start = t, at_t
         if at_t.alpha > 0 and ratio_min <= at_t.sigma / at_t.alpha <= ratio_max and gamma > 0:
             start = between(process.schedule, max(at_t.lam - math.log1p(gamma), top.lam))
-            x = process.renoise(x, t, start, rng, noise_scale)
-        x, belief = heun_step(denoiser, x, start, s, cond)
+            x, at_start = process.renoise(x, t, start, rng, noise_scale), level(process.schedule, start)
+        x, belief = heun_step(denoiser, x, start, s, at_start, at_s, cond)
         yield Step(index, t, s, x, belief)
 
 
@@ -131,14 +140,14 @@ def restart(
         raise InputError(
             f"restart needs repeats ≥ 0 and 0 < ratio_min < ratio_max; given {repeats}, {ratio_min} and {ratio_max}"
         )
-    known = levels(process.schedule, times)
+    known = process.schedule.levels(times)
     top, bottom = _last_above(known, ratio_max), _last_above(known, ratio_min)
-    for index, t, s in pairs(times):
-        x, belief = heun_step(denoiser, x, t, s, cond)
+    for index, t, s, at_t, at_s in walk(process.schedule, times):
+        x, belief = heun_step(denoiser, x, t, s, at_t, at_s, cond)
         for _ in range(repeats if index + 1 == bottom > top else 0):
             x = process.renoise(x, s, times[top], rng)
-            for _, high, low in pairs(times[top : bottom + 1]):
-                x, _ = heun_step(denoiser, x, high, low, cond)
+            for _, high, low, at_high, at_low in walk(process.schedule, times[top : bottom + 1]):
+                x, _ = heun_step(denoiser, x, high, low, at_high, at_low, cond)
         yield Step(index, t, s, x, belief)
 
 

@@ -239,7 +239,7 @@ class Run:
             return
         folder = self.folder / SAMPLES
         folder.mkdir(exist_ok=True)
-        pictures = self.model.sample(PREVIEW_PICTURES, seed=0).numpy()
+        pictures = self.model.sample(PREVIEW_PICTURES, seed=0, times=self.model.sampling.untuned()).numpy()
         self.model.denoiser.train()
         grid(pictures, columns=8).save(folder / f"{self.learner.images:012d}-{which}.png")
 
