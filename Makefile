@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -40,7 +40,7 @@ check: $(VENV)
 data: $(VENV)
 	$(BIN)/python -m carrara.data.fetch
 
-bench: bench-demo bench-fashion bench-noise bench-likelihood bench-samplers
+bench: bench-demo bench-fashion bench-samplers bench-likelihood bench-steps bench-noise
 
 bench-demo: $(VENV)
 	$(BIN)/python -m benchmarks.demo
@@ -51,6 +51,10 @@ bench-fashion: $(VENV) data
 # Needs runs/fashion, which bench-fashion makes. An hour or two of sampling; stopped, it goes on.
 bench-noise: $(VENV) data
 	$(BIN)/python -m benchmarks.noise
+
+# Needs runs/fashion, which bench-fashion makes. Most of it is the thousand steps of DDPM; stopped, it goes on.
+bench-steps: $(VENV) data
+	$(BIN)/python -m benchmarks.steps
 
 # Needs runs/fashion, which bench-fashion trains.
 bench-likelihood: $(VENV) data

@@ -243,7 +243,7 @@ def test_trailing_ends_where_lin_says() -> None:
 
 
 def test_an_unknown_grid_is_named_with_its_nearest() -> None:
-    with pytest.raises(InputError, match=r"'karas': did you mean 'karras'\? allowed: karras, logsnr"):
+    with pytest.raises(InputError, match=r"'karas': did you mean 'karras'\? allowed: karras, logistic, logsnr"):
         grid("karas", 5, Flow())
 
 
@@ -263,3 +263,19 @@ def test_an_unknown_grid_is_named_with_its_nearest() -> None:
 def test_options_without_a_grid_are_refused(kind: str, options: dict[str, float]) -> None:
     with pytest.raises(InputError):
         grid(kind, 5, Flow(), **options)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_logistic_is_the_flow_s_uniform_grid(shift: float) -> None:
+    """With scale 1 it has the noise levels of flow matching's uniform grid, with mean log(shift) those of the shifted one."""
+    for n in (1, 2, 9):
+        ours = grid("logistic", n, Flow(), mean=math.log(shift), scale=1.0)
+        torch.testing.assert_close(ours, grid("shifted", n, Flow(), shift=shift), rtol=1e-12, atol=1e-12)
+        under_cosine = grid("logistic", n, Cosine(), mean=math.log(shift), scale=1.0)
+        torch.testing.assert_close(Cosine().logsnr(under_cosine), Flow().logsnr(ours), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": -1.0}, {"mean": math.inf}, {"scale": math.nan}])
+def test_impossible_logistic_grids_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="finite mean and a scale above 0"):
+        grid("logistic", 5, Flow(), **options)

@@ -18,7 +18,7 @@ from carrara.samplers import SAMPLERS
 from carrara.sampling import Sampling
 from carrara.schedules import Flow, LinearBeta
 from carrara.times import TUNED, falls, grid
-from carrara.tuning import tune
+from carrara.tuning import Tuned, tune
 
 CONTENT: dict[str, Any] = {
     "name": "tiny",
@@ -105,7 +105,13 @@ DIFFERENT: list[dict[str, Any]] = [
 ]
 
 
-def test_each_way_of_sampling_has_its_own(folder: Path, searches: list[Sampling]) -> None:
+def test_each_way_of_sampling_has_its_own(
+    folder: Path, searches: list[Sampling], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlike(denoiser: Any, x: Any, steps: int, *anything: Any, **options: Any) -> Tuned:
+        return Tuned(grid("shifted", steps, Flow(), shift=1 + len(searches)), 0.1, 0.2, "uniform", 1, 1)
+
+    monkeypatch.setattr(grids, "tune", unlike)
     model = load(folder)
     planned(model)
     found = [planned(model, **wishes) for wishes in DIFFERENT]
@@ -114,13 +120,15 @@ def test_each_way_of_sampling_has_its_own(folder: Path, searches: list[Sampling]
     assert [planned(other, **wishes) for wishes in DIFFERENT] == found and len(searches) == 1 + len(DIFFERENT)
 
 
-def test_guidance_and_threshold_are_what_it_is_tuned_with() -> None:
+def test_guidance_threshold_and_options_are_what_it_is_tuned_with() -> None:
     model = made()
     plain, guided, bounded = (
         planned(model, **wishes).times[GRID]
         for wishes in ({}, {"guidance_scale": 4.0}, {"threshold": {"kind": "static", "bound": 0.05}})
     )
     assert plain != guided and plain != bounded
+    first, second = (planned(model, sampler="adams", options={"order": order}).times[GRID] for order in (1, 2))
+    assert first != second
 
 
 def test_a_model_in_training_is_tuned_without_dropout() -> None:

@@ -75,11 +75,15 @@ class _Way(NamedTuple):
     alpha_s: Tensor
     sigma_t: Tensor
     sigma_s: Tensor
+    gain: Tensor
+    """log(SNR_t / SNR_s), negative: as a difference of logarithms, for near t = s SNRs differ by less than rounding."""
 
-    @property
-    def gain(self) -> Tensor:
-        """log(SNR_t / SNR_s), negative: as a difference of logarithms, for near t = s SNRs differ by less than rounding."""
-        return 2 * ((self.alpha_t.log() - self.sigma_t.log()) - (self.alpha_s.log() - self.sigma_s.log()))
+    @classmethod
+    def of(cls, schedule: Schedule, t: Tensor, s: Tensor) -> _Way:
+        both = torch.stack((t.expand_as(s) if s.ndim else t, s.expand_as(t) if t.ndim else s))
+        alpha, sigma = schedule.alpha(both), schedule.sigma(both)
+        lam = alpha.log() - sigma.log()
+        return cls(alpha[0], alpha[1], sigma[0], sigma[1], 2 * (lam[0] - lam[1]))
 
     @property
     def variance(self) -> Tensor:
@@ -141,11 +145,11 @@ class Gaussian:
 
         On DDPM's grid it is beta-tilde, (1 − alpha-bar_{t−1}) / (1 − alpha-bar_t) · beta_t.
         """
-        return self._way(t, s).variance
+        return _Way.of(self.schedule, t, s).variance
 
     def posterior_mean(self, x_t: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """The mean of q(x_s | x_t, x0): alpha_s x0 + √(sigma_s² − variance) · eps."""
-        return self._way(t, s).mean(x_t, x0, 1.0)
+        return _Way.of(self.schedule, t, s).mean(x_t, x0, 1.0)
 
     def reverse(self, x_t: Tensor, belief: Point, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """(mean, variance) of p(x_s | x_t): the posterior's under the believed x0, each as broadcasts over x_t (B, *).
@@ -153,12 +157,12 @@ class Gaussian:
         A belief with a variance adds (d mean / d x0)² times it, the law of total variance. So a belief sure of itself has
         DDPM's beta-tilde, one as wide as unit-variance data allows, sigma² / (alpha² + sigma²), has beta.
         """
-        way = self._way(t, s)
+        way = _Way.of(self.schedule, t, s)
         return way.mean(x_t, belief.x0, 1.0), way.spread(x_t, belief)
 
     def pull(self, t: Tensor, s: Tensor) -> Tensor:
         """d mean / d x0 of q(x_s | x_t, x0): alpha_s (1 − SNR_t / SNR_s), shape of t."""
-        return self._way(t, s).pull
+        return _Way.of(self.schedule, t, s).pull
 
     def step(
         self,
@@ -183,7 +187,7 @@ class Gaussian:
             raise InputError(
                 f"eta is {eta}; it must lie in [0, 1], from no new noise (DDIM) to the posterior's own (DDPM)"
             )
-        way = self._way(t, s)
+        way = _Way.of(self.schedule, t, s)
         x_s = way.mean(x_t, belief.x0, eta)
         if eta == 0 or temperature == 0 or not s.any():
             return x_s
@@ -194,10 +198,6 @@ class Gaussian:
         z = rng.normal(x_t.shape[1:], dtype=x_t.dtype, device=x_t.device)
         std = temperature * eta * way.spread(x_t, belief).sqrt()
         return x_s + (std * like(s > 0, x_t) if s.ndim else std) * z
-
-    def _way(self, t: Tensor, s: Tensor) -> _Way:
-        both = torch.stack((t.expand_as(s) if s.ndim else t, s.expand_as(t) if t.ndim else s))
-        return _Way(*self.schedule.alpha(both), *self.schedule.sigma(both))
 
     def renoise(self, x_s: Tensor, s: Tensor, t: Tensor, rng: Streams, scale: float = 1.0) -> Tensor:
         """x_t ~ q(x_t | x_s), forward from s to t > s: (alpha_t / alpha_s) x_s + scale · √(sigma_t² − (…)² sigma_s²) z.

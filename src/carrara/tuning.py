@@ -34,7 +34,7 @@ from carrara.errors import InputError, NonFinite
 from carrara.rng import Streams
 from carrara.samplers import Step, adams
 from carrara.schedules import Schedule
-from carrara.times import grid, karras, logsnr, shifted, uniform
+from carrara.times import grid, karras, logistic, logsnr, shifted, uniform
 
 Walk = Callable[..., Iterator[Step]]
 """A sampler, called as walk(denoiser, x, times, cond, rng=…); options are bound by functools.partial."""
@@ -46,6 +46,7 @@ STARTS: dict[str, Start] = {
     "shifted": shifted,
     "karras": karras,
     "karras:ratio_min=0.02": lambda n, schedule: karras(n, schedule, ratio_min=0.02),
+    "logistic": logistic,
     "logsnr": logsnr,
     "logsnr:ratio_min=0.02": lambda n, schedule: logsnr(n, schedule, ratio_min=0.02),
 }
@@ -313,7 +314,9 @@ def descent(warp: Warp, here: Place) -> Iterator[Place]:
         return
     c, damping = torch.zeros(warp.degree, dtype=torch.float64), 0.01
     slopes = warp.slopes(c, here)
-    scale, curvature = slopes.square().sum(0), torch.zeros((warp.degree, warp.degree), dtype=torch.float64)
+    # A change of c by 1 is thought to move an error by its own size, wherever slopes happen to vanish.
+    scale = slopes.square().sum(0).clamp(min=float(here.residual.square().sum()))
+    curvature = torch.zeros((warp.degree, warp.degree), dtype=torch.float64)
     while damping < 1e4:
         step = damped(slopes.T @ slopes + curvature, slopes.T @ here.residual, scale, damping)
         there = warp.place(c + step)

