@@ -48,9 +48,9 @@ bench-demo: $(VENV)
 bench-fashion: $(VENV) data
 	$(BIN)/python -m benchmarks.fashion
 
-# Needs runs/fashion, which bench-fashion makes. An hour or two of sampling; stopped, it goes on.
+# Needs runs/fashion, which bench-fashion makes. Seven minutes of sampling; stopped, it goes on.
 bench-noise: $(VENV) data
-	$(BIN)/python -m benchmarks.noise
+	$(BIN)/python -m benchmarks.noise runs/fashion --values 5,10,50
 
 # Needs runs/fashion, which bench-fashion makes. Most of it is the thousand steps of DDPM; stopped, it goes on.
 bench-steps: $(VENV) data
