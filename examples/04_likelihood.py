@@ -23,4 +23,6 @@ print(f"probability-flow ODE          {-flow.log_prob.mean():.4f}")
 parts = bound(denoiser, x0, None, Streams(range(500)), bins=None, draws=64, t_min=0.01)
 error = parts.total.std() / len(x0) ** 0.5
 print(f"bound, in continuous time     {parts.total.mean():.4f} ± {error:.4f}", end=" = ")
-print(f"L_T {parts.prior.mean():.3f} + diffusion {parts.diffusion.mean():.3f} + L_0 {parts.reconstruction.mean():.3f}")
+print(
+    f"L_T {parts.prior.mean():.3f} + diffusion {parts.diffusion.mean():.3f} + L_0 {parts.reconstruction.mean():.3f}"
+)
