@@ -118,6 +118,16 @@ def test_level_rises_from_0_within_1(schedule: Schedule) -> None:
 
 
 @each
+def test_levels_and_both_are_alpha_and_sigma(schedule: Schedule) -> None:
+    t = torch.cat([torch.zeros(1, dtype=F64), inside(20), torch.ones(1, dtype=F64)])
+    alpha, sigma = schedule.both(t)
+    assert torch.equal(alpha, schedule.alpha(t))
+    assert torch.equal(sigma, schedule.sigma(t))
+    for level, a, b in zip(schedule.levels(t), alpha.tolist(), sigma.tolist(), strict=True):
+        assert (level.alpha, level.sigma) == (a, b)
+
+
+@each
 def test_elementwise_in_any_shape(schedule: Schedule) -> None:
     t = torch.linspace(0.01, 0.99, 12, dtype=F64)
     functions = (

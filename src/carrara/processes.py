@@ -81,8 +81,8 @@ class _Way(NamedTuple):
     @classmethod
     def of(cls, schedule: Schedule, t: Tensor, s: Tensor) -> _Way:
         both = torch.stack((t.expand_as(s) if s.ndim else t, s.expand_as(t) if t.ndim else s))
-        alpha, sigma = schedule.alpha(both), schedule.sigma(both)
-        lam = alpha.log() - sigma.log()
+        alpha, sigma = schedule.both(both)
+        lam = (alpha / sigma).log()
         return cls(alpha[0], alpha[1], sigma[0], sigma[1], 2 * (lam[0] - lam[1]))
 
     @property

@@ -68,10 +68,14 @@ class Schedule(ABC):
         """log(alpha² / sigma²): +inf at t = 0, and −inf at t = 1 where alpha(1) = 0."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
+    def both(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) at t, each of t's shape."""
+        return self.alpha(t), self.sigma(t)
+
     def levels(self, times: Tensor) -> list[Level]:
         """The level at each of the times (n,): a walk's coefficients are made of these, read once, in float64."""
-        pairs = zip(self.alpha(times).tolist(), self.sigma(times).tolist(), strict=True)
-        return [Level(alpha, sigma) for alpha, sigma in pairs]
+        alpha, sigma = self.both(times)
+        return [Level(a, b) for a, b in zip(alpha.tolist(), sigma.tolist(), strict=True)]
 
     def rate(self, t: Tensor) -> Tensor:
         """−d logsnr / dt = 2 (sigma′/sigma − alpha′/alpha), positive."""
@@ -166,6 +170,10 @@ class VariancePreserving(Schedule):
 
     def sigma(self, t: Tensor) -> Tensor:
         return torch.sin(self.angle(t))
+
+    def both(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = self.angle(t)
+        return torch.sin(HALF_PI - angle), torch.sin(angle)
 
     def alpha_dot(self, t: Tensor) -> Tensor:
         return -self.sigma(t) * self.angle_dot(t)

@@ -58,5 +58,5 @@ def heun_step(
     ahead = process.follow(x, first, at_t, at_s)
     if at_s.sigma > 0:
         second = process.slope(ahead, denoiser(ahead, s, cond), at_s)
-        ahead = process.follow(x, (first + second) / 2, at_t, at_s)
+        ahead = process.follow(x, torch.lerp(first, second, 0.5), at_t, at_s)
     return ahead, belief
