@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,19 @@ from typing import Any
 from carrara.errors import DamagedFile, InputError
 
 MANIFEST = "manifest.json"
+
+
+def cache_dir() -> Path:
+    """The folder of everything carrara may delete and make again: CARRARA_CACHE, else the platform's own place."""
+    if given := os.environ.get("CARRARA_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "carrara"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "carrara" / "cache"
+    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # The XDG specification says to ignore a relative path.
+    return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "carrara"
 
 
 def sha256(path: Path) -> str:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from carrara import files
 from carrara.data import cache
 from carrara.data.cache import About, Staging, cached
 from carrara.data.dataset import Dataset
@@ -216,4 +217,4 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, environment: dict
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/me", **environment}.items():
         monkeypatch.setenv(name, value)
-    assert cache.cache_dir() == Path(place)
+    assert files.cache_dir() == Path(place)

@@ -21,7 +21,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +35,7 @@ import numpy.typing as npt
 from carrara import __version__
 from carrara.data.dataset import Dataset, Split, fingerprint
 from carrara.errors import DataError, RunError
+from carrara.files import cache_dir
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +55,6 @@ class About:
     licence: str
     source: str
     flip: bool = False
-
-
-def cache_dir() -> Path:
-    """The folder of everything carrara may delete and make again: CARRARA_CACHE, else the platform's own place."""
-    if given := os.environ.get("CARRARA_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "carrara"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "carrara" / "cache"
-    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification says to ignore a relative path.
-    return (xdg if xdg.is_absolute() else Path.home() / ".cache") / "carrara"
 
 
 def key(kind: str, options: Mapping[str, object], files: Iterable[tuple[str, int, int]]) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from carrara.data.cache import About, Staging, cache_dir, cached, key, stamp
+from carrara.data.cache import About, Staging, cached, key, stamp
 from carrara.data.dataset import Dataset
 from carrara.errors import DataError
+from carrara.files import cache_dir
 
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")
 PACKAGE = "dataset-fashion-mnist"

@@ -12,8 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from carrara.data.cache import cache_dir
-from carrara.files import write
+from carrara.files import cache_dir, write
 
 Tensors = dict[str, Tensor]
 Key = Mapping[str, str | int]

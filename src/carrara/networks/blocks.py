@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from carrara.networks import ops
+
+
+L = TypeVar("L", bound=nn.Module)
 
 
 def groups(channels: int) -> int:
@@ -14,7 +19,7 @@ def groups(channels: int) -> int:
     return max(g for g in (1, 2, 4, 8) if channels % g == 0 and channels // g >= min(8, channels))
 
 
-def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+def zeroed(layer: L) -> L:
     """The layer with all parameters set to zero, so that its branch begins as nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -36,6 +41,28 @@ class Fourier(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+class Conv3x3(nn.Conv2d):
+    """A 3×3 convolution with a border of one: (B, inputs, H, W) -> (B, outputs, H, W), + `more` where given."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor, more: Tensor | None = None) -> Tensor:
+        return ops.conv3x3(x, self.weight, self.bias, more)
+
+
+class Norm(nn.GroupNorm):
+    """GroupNorm over `groups(channels)` groups, scaled and shifted where that is given, (B, C) each, and SiLU where asked."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(groups(channels), channels)
+
+    def forward(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, silu: bool = False
+    ) -> Tensor:
+        return ops.group_norm(x, self.num_groups, self.weight, self.bias, scale, shift, silu, self.eps)
+
+
 class Residual(nn.Module):
     """Two 3×3 convolutions with GroupNorm and SiLU, the second norm scaled and shifted by an embedding.
 
@@ -44,19 +71,18 @@ class Residual(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups(inputs), inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm1 = Norm(inputs)
+        self.conv1 = Conv3x3(inputs, outputs)
         self.modulate = nn.Linear(embedding, 2 * outputs)
-        self.norm2 = nn.GroupNorm(groups(outputs), outputs)
+        self.norm2 = Norm(outputs)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.conv2 = zeroed(Conv3x3(outputs, outputs))
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.modulate(embedding)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = F.silu(torch.addcmul(shift, self.norm2(h), 1 + scale))
-        out: Tensor = self.skip(x) + self.conv2(self.dropout(h))
+        scale, shift = self.modulate(embedding).chunk(2, dim=1)
+        h = self.norm2(self.conv1(self.norm1(x, silu=True)), scale, shift, silu=True)
+        out: Tensor = self.conv2(self.dropout(h), self.skip(x))
         return out
 
 
@@ -66,15 +92,14 @@ class Attention(nn.Module):
     def __init__(self, channels: int, head_width: int = 64) -> None:
         super().__init__()
         self.heads = max(heads for heads in range(1, max(1, channels // head_width) + 1) if channels % heads == 0)
-        self.norm = nn.GroupNorm(groups(channels), channels)
+        self.norm = Norm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).unbind(1)
-        # Written out: on a CPU, with few pixels and wide heads, it is several times faster than the fused operation.
-        share = torch.softmax(q.transpose(-1, -2) @ k * (c // self.heads) ** -0.5, dim=-1)
-        mixed = v @ share.transpose(-1, -2)
-        out: Tensor = x + self.out(mixed.reshape(b, c, h, w))
+        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1)
+        q, k, v = qkv.reshape(b, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = ops.attention(q, k, v).transpose(1, 2).reshape(b, h, w, c)
+        out: Tensor = x + self.out(mixed.permute(0, 3, 1, 2))
         return out

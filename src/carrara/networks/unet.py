@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carrara.errors import InputError
-from carrara.networks.blocks import Attention, Fourier, Residual, groups, zeroed
+from carrara.networks.blocks import Attention, Conv3x3, Fourier, Norm, Residual, zeroed
 
 ATTEND = 8
 """The longest side, in folded pixels, at which attention runs."""
@@ -57,13 +57,13 @@ class UNet(nn.Module):
         def stage(inputs: int, outputs: int, side: int) -> Stage:
             return Stage(inputs, outputs, emb, side <= ATTEND, dropout, head_width)
 
-        self.enter = nn.Conv2d(folded, width, 3, padding=1)
+        self.enter = Conv3x3(folded, width)
         self.down, kept = _encoder(stage, sides, widths, depth)
         self.middle = Stage(widths[-1], widths[-1], emb, True, dropout, head_width)
         self.up = _decoder(stage, sides, widths, depth, kept)
-        self.norm = nn.GroupNorm(groups(width), width)
+        self.norm = Norm(width)
         leaving = (outputs or channels) * self.fold**2
-        self.leave = zeroed(nn.Conv2d(width, leaving, 3, padding=1))
+        self.leave = zeroed(Conv3x3(width, leaving))
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         emb = F.silu(self.embed(level, cond))
@@ -75,7 +75,7 @@ class UNet(nn.Module):
         h = self.middle(h, emb)
         for stage in self.up:
             h = stage(h, emb) if isinstance(stage, Upsample) else stage(torch.cat([h, skips.pop()], dim=1), emb)
-        h = F.pixel_shuffle(self.leave(F.silu(self.norm(h))), self.fold)
+        h = F.pixel_shuffle(self.leave(self.norm(h, silu=True)), self.fold)
         return h[..., : x.shape[-2], : x.shape[-1]]
 
     def embed(self, level: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor:

@@ -1,0 +1,343 @@
+/* 3x3 convolution with a border of one, and the gradient of its weights, by Winograd's F(4x4, 3x3): a quarter of the multiplications.
+ *
+ * Pictures are (N, H, W, C), contiguous, float32 or bfloat16 (`half`). Inside, everything is float32 but the factors of the
+ * matrix products, which are float32, or bfloat16 with float32 sums (`coarse`: twice as fast where the processor has it).
+ * The points are 0, +-3/4, +-3/2 and infinity: with bfloat16 factors they lose half of what the usual 0, +-1, +-2 lose.
+ *
+ * Sources: Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4; for the choice of points Barabasz et al.,
+ * Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks, 2020.
+ */
+#include "vec.h"
+
+#define TILE 4
+#define SPAN 6
+#define PLACES 36
+#define COLUMNS (2 * LANES)
+#ifdef __AVX512F__
+#define ROWS 12
+#else
+#define ROWS 6
+#endif
+#define CROSS 8
+#define CACHE 800000 /* bytes that a block of tiles may fill */
+#define APART 32     /* words between the rows of two points, so that they do not all fall into one set of the first cache */
+
+static const float A = 0.75f, B = 1.5f, AA = 0.5625f, BB = 2.25f;
+
+/* The one-dimensional transforms, from numbers s apart to numbers so apart: B^T and A^T of the paper, and the transpose of A^T. */
+INLINE void enter(vec *o, int so, const vec *d, int s) {
+    vec d1 = d[s], d2 = d[2 * s], d3 = d[3 * s], d4 = d[4 * s];
+    vec even_a = d4 - BB * d2, odd_a = A * (d3 - BB * d1), even_b = d4 - AA * d2, odd_b = B * (d3 - AA * d1);
+    vec first = AA * BB * d[0] - (AA + BB) * d2 + d4, last = AA * BB * d1 - (AA + BB) * d3 + d[5 * s];
+    o[0] = first;
+    o[so] = even_a + odd_a;
+    o[2 * so] = even_a - odd_a;
+    o[3 * so] = even_b + odd_b;
+    o[4 * so] = even_b - odd_b;
+    o[5 * so] = last;
+}
+
+INLINE void leave(vec *y, int so, const vec *m, int s) {
+    vec even_a = m[s] + m[2 * s], odd_a = A * (m[s] - m[2 * s]), even_b = m[3 * s] + m[4 * s], odd_b = B * (m[3 * s] - m[4 * s]);
+    y[0] = m[0] + even_a + even_b;
+    y[so] = odd_a + odd_b;
+    y[2 * so] = AA * even_a + BB * even_b;
+    y[3 * so] = AA * odd_a + BB * odd_b + m[5 * s];
+}
+
+INLINE void leave_adjoint(vec *m, int so, const vec *y, int s) {
+    vec even_a = y[0] + AA * y[2 * s], odd_a = A * (y[s] + AA * y[3 * s]);
+    vec even_b = y[0] + BB * y[2 * s], odd_b = B * (y[s] + BB * y[3 * s]);
+    m[0] = y[0];
+    m[so] = even_a + odd_a;
+    m[2 * so] = even_a - odd_a;
+    m[3 * so] = even_b + odd_b;
+    m[4 * so] = even_b - odd_b;
+    m[5 * so] = y[3 * s];
+}
+
+/* G of the paper: what three taps come to at each point. */
+#define ZERO_POINT (1 / 1.265625f)
+#define A_POINT (-1 / 1.8984375f)
+#define B_POINT (1 / 7.59375f)
+static const float G[SPAN][3] = {
+    {ZERO_POINT, 0, 0},
+    {A_POINT, 0.75f * A_POINT, 0.5625f * A_POINT},
+    {A_POINT, -0.75f * A_POINT, 0.5625f * A_POINT},
+    {B_POINT, 1.5f * B_POINT, 2.25f * B_POINT},
+    {B_POINT, -1.5f * B_POINT, 2.25f * B_POINT},
+    {0, 0, 1},
+};
+
+typedef struct { int h, w, down, across, tiles; } Shape;
+
+static Shape shaped(int n, int h, int w) {
+    int down = (h + TILE - 1) / TILE, across = (w + TILE - 1) / TILE;
+    return (Shape){h, w, down, across, n * down * across};
+}
+
+/* The place of tile t: image, and the row and column of its first output. */
+#define PLACE(t) int image = (t) / (s.down * s.across), i0 = (t) / s.across % s.down * TILE, j0 = (t) % s.across * TILE
+#define PIXEL(i, j, c) ((((size_t)image * s.h + (i)) * s.w + (j)) * (c) + k)
+
+/* Channels k … of tile t of x, with a pixel of border, at the 36 points; zeros beyond the last tile. */
+INLINE void entered(vec *d, const void *x, int half, Shape s, int t, int c, int k) {
+    PLACE(t);
+    vec half_way[PLACES];
+    for (int j = 0; j < SPAN; j++) {
+        vec column[SPAN];
+        for (int i = 0; i < SPAN; i++) {
+            int row = i0 + i - 1, at = j0 + j - 1;
+            int inside = t < s.tiles && row >= 0 && row < s.h && at >= 0 && at < s.w;
+            column[i] = inside ? load_some(x, PIXEL(row, at, c), half, c - k) : ZERO;
+        }
+        enter(half_way + j, SPAN, column, 1);
+    }
+    for (int i = 0; i < SPAN; i++) enter(d + i * SPAN, 1, half_way + i * SPAN, 1);
+}
+
+/* The transpose of leaving: the gradient of tile t's 4x4 pixels at the 36 points. */
+INLINE void left_adjoint(vec *d, const void *dy, int half, Shape s, int t, int c, int k) {
+    PLACE(t);
+    vec half_way[SPAN * TILE];
+    for (int j = 0; j < TILE; j++) {
+        vec column[TILE];
+        for (int i = 0; i < TILE; i++) {
+            int inside = t < s.tiles && i0 + i < s.h && j0 + j < s.w;
+            column[i] = inside ? load_some(dy, PIXEL(i0 + i, j0 + j, c), half, c - k) : ZERO;
+        }
+        leave_adjoint(half_way + j, TILE, column, 1);
+    }
+    for (int i = 0; i < SPAN; i++) leave_adjoint(d + i * SPAN, 1, half_way + i * TILE, 1);
+}
+
+/* The 4x4 pixels of tile t, channels k …, from the 36 points m (LANES of COLUMNS), `far` apart, with a bias and `more` where given. */
+INLINE void left(void *y, int half, const float *m, size_t far, const float *bias, const void *more, Shape s, int t, int c, int k) {
+    PLACE(t);
+    vec half_way[TILE * SPAN], b = bias ? load_some(bias, k, 0, c - k) : ZERO;
+    for (int j = 0; j < SPAN; j++) {
+        vec column[SPAN];
+        for (int i = 0; i < SPAN; i++) column[i] = load(m, (i * SPAN + j) * far, 0);
+        leave(half_way + j, SPAN, column, 1);
+    }
+    for (int i = 0; i < TILE && i0 + i < s.h; i++) {
+        vec row[TILE];
+        leave(row, 1, half_way + i * SPAN, 1);
+        for (int j = 0; j < TILE && j0 + j < s.w; j++) {
+            size_t at = PIXEL(i0 + i, j0 + j, c);
+            store_some(y, at, row[j] + b + (more ? load_some(more, at, half, c - k) : ZERO), half, c - k);
+        }
+    }
+}
+
+/* c (rows, COLUMNS) = or += sum over depth of a(i, p) b(p, :). A factor is a word: a float32, or a pair of bfloat16. */
+INLINE void product(const int rows, const int coarse, const uint32_t *a, size_t ai, size_t ap, const uint32_t *b, size_t bp, float *c,
+                    size_t ci, int depth, const int add) {
+    vec sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 2; j++) sum[i][j] = add ? load(c, i * ci + j * LANES, 0) : ZERO;
+    for (int p = 0; p < depth; p++) {
+        vec b0 = load(b + p * bp, 0, 0), b1 = load(b + p * bp, LANES, 0);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            uint32_t word = a[i * ai + p * ap];
+#ifdef __AVX512BF16__
+            if (coarse) {
+                __m512bh each = (__m512bh)_mm512_set1_epi32((int)word);
+                sum[i][0] = (vec)_mm512_dpbf16_ps((__m512)sum[i][0], each, (__m512bh)b0);
+                sum[i][1] = (vec)_mm512_dpbf16_ps((__m512)sum[i][1], each, (__m512bh)b1);
+                continue;
+            }
+#endif
+            vec each = (vec)((uvec){0} + word);
+            sum[i][0] += each * b0;
+            sum[i][1] += each * b1;
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 2; j++) store(c, i * ci + j * LANES, sum[i][j], 0);
+}
+
+/* Whether bfloat16 factors pay here. */
+int carrara_coarse(void) {
+#ifdef __AVX512BF16__
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+/* Words of a depth of c, and those that `carrara_pack` writes. */
+static size_t words(int c, int coarse) { return (size_t)ROUND(c, LANES) >> coarse; }
+size_t carrara_packed(int c, int k, int coarse) { return PLACES * words(c, coarse) * ROUND(k, COLUMNS); }
+
+/* Nine taps of LANES filters w(k …, c), at the 36 points. */
+static void filtered(vec *d, const float *w, ptrdiff_t sk, ptrdiff_t si, ptrdiff_t sj, int filters) {
+    vec taps[9], half_way[18];
+    for (int tap = 0; tap < 9; tap++) {
+        taps[tap] = ZERO;
+        for (int lane = 0; lane < LANES && lane < filters; lane++) taps[tap][lane] = w[lane * sk + tap / 3 * si + tap % 3 * sj];
+    }
+    for (int i = 0; i < SPAN; i++)
+        for (int j = 0; j < 3; j++) half_way[i * 3 + j] = G[i][0] * taps[j] + G[i][1] * taps[3 + j] + G[i][2] * taps[6 + j];
+    for (int i = 0; i < SPAN; i++)
+        for (int j = 0; j < SPAN; j++)
+            d[i * SPAN + j] = G[j][0] * half_way[i * 3] + G[j][1] * half_way[i * 3 + 1] + G[j][2] * half_way[i * 3 + 2];
+}
+
+/* Weights w(k, c, i, j), at any strides, at the points and laid out as the products read them: (K / COLUMNS, 36, C, COLUMNS). */
+void carrara_pack(const float *w, ptrdiff_t sk, ptrdiff_t sc, ptrdiff_t si, ptrdiff_t sj, uint32_t *packed, int c, int k, int coarse,
+                  int threads) {
+    int panels = ROUND(k, COLUMNS) / COLUMNS, step = 1 << coarse;
+    size_t deep = words(c, coarse);
+#pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
+    for (int panel = 0; panel < panels; panel++)
+        for (size_t p = 0; p < deep; p++)
+            for (int part = 0; part < 2; part++) {
+                vec d[2][PLACES];
+                int k0 = panel * COLUMNS + part * LANES;
+                for (int i = 0; i < step; i++) {
+                    int ci = (int)p * step + i;
+                    filtered(d[i], w + k0 * sk + ci * sc, sk, si, sj, ci < c ? k - k0 : 0);
+                }
+                for (int q = 0; q < PLACES; q++) {
+                    uvec u = coarse ? paired(d[0][q], d[1][q]) : (uvec)d[0][q];
+                    memcpy(packed + ((panel * (size_t)PLACES + q) * deep + p) * COLUMNS + part * LANES, &u, sizeof u);
+                }
+            }
+}
+
+/* The tiles that a thread carries through all stages at once, in ROWS, so that they stay in its cache. */
+static int block_of(Shape s, size_t deep, int threads) {
+    int share = ROUND((s.tiles + threads - 1) / threads, ROWS), most = (int)(CACHE / (4 * PLACES * (deep + COLUMNS))) / ROWS * ROWS;
+    most = most < ROWS ? ROWS : most;
+    int blocks = (share + most - 1) / most;
+    return ROUND((share + blocks - 1) / blocks, ROWS);
+}
+
+INLINE void convolve_block(const void *x, const uint32_t *packed, const float *bias, const void *more, void *y, Shape s, int c, int k,
+                           const int half, const int coarse, int first, int block, uint32_t *v) {
+    size_t deep = words(c, coarse), far = block * deep + APART, away = (size_t)block * COLUMNS + APART;
+    float *m = (float *)(v + PLACES * far);
+    for (int t = 0; t < block; t++)
+        for (int at = 0; at < c; at += LANES) {
+            vec d[PLACES];
+            entered(d, x, half, s, first + t, c, at);
+            for (int q = 0; q < PLACES; q++) store(v + q * far + t * deep, at, d[q], coarse);
+        }
+    for (int k0 = 0; k0 < k; k0 += COLUMNS, packed += PLACES * deep * COLUMNS) {
+        for (int q = 0; q < PLACES; q++)
+            for (int t = 0; t < block; t += ROWS)
+                product(ROWS, coarse, v + q * far + t * deep, deep, 1, packed + q * deep * COLUMNS, COLUMNS, m + q * away + t * COLUMNS,
+                        COLUMNS, (int)deep, 0);
+        for (int t = 0; t < block && first + t < s.tiles; t++)
+            for (int part = 0; part < COLUMNS && k0 + part < k; part += LANES)
+                left(y, half, m + t * COLUMNS + part, away, bias, more, s, first + t, k, k0 + part);
+    }
+}
+
+/* y (N, H, W, K) = x (N, H, W, C) convolved with packed weights + bias (K) + more (N, H, W, K), the last two where given.
+ * Returns 0, or 1 where there is no memory. */
+int carrara_convolve(const void *x, const uint32_t *packed, const float *bias, const void *more, void *y, int n, int h, int w, int c,
+                     int k, int half, int coarse, int threads) {
+    Shape s = shaped(n, h, w);
+    size_t deep = words(c, coarse);
+    int block = block_of(s, deep, threads), failed = 0;
+#pragma omp parallel num_threads(threads)
+    {
+        uint32_t *v = aligned_alloc(64, ROUND(4 * PLACES * ((deep + COLUMNS) * block + 2 * APART), 64));
+#pragma omp for schedule(static)
+        for (int first = 0; first < s.tiles; first += block) {
+            if (!v) failed = 1;
+            else if (coarse && half) convolve_block(x, packed, bias, more, y, s, c, k, 1, 1, first, block, v);
+            else if (coarse) convolve_block(x, packed, bias, more, y, s, c, k, 0, 1, first, block, v);
+            else if (half) convolve_block(x, packed, bias, more, y, s, c, k, 1, 0, first, block, v);
+            else convolve_block(x, packed, bias, more, y, s, c, k, 0, 0, first, block, v);
+        }
+        free(v);
+    }
+    return failed;
+}
+
+/* Channels of a block of tiles at the points, tiles in pairs where coarse: (36, block >> coarse, width). */
+#define CARRY(transform, from, width, to)                                                         \
+    for (int t = 0; t < block; t += 1 << coarse)                                                  \
+        for (int at = 0; at < width; at += LANES) {                                               \
+            vec d[2][PLACES];                                                                     \
+            transform(d[0], from, half, s, first + t, width, at);                                 \
+            if (coarse) transform(d[1], from, half, s, first + t + 1, width, at);                 \
+            for (int q = 0; q < PLACES; q++) {                                                    \
+                uvec u = coarse ? paired(d[0][q], d[1][q]) : (uvec)d[0][q];                       \
+                memcpy(to + q * far_##to + (t >> coarse) * wide_##to + at, &u, sizeof u);         \
+            }                                                                                     \
+        }
+
+INLINE void weigh_block(const void *x, const void *dy, float *sums, Shape s, int c, int k, const int half, const int coarse, int first,
+                        int block, uint32_t *v) {
+    size_t wide_v = ROUND(c, LANES), wide_m = ROUND(k, COLUMNS), deep = block >> coarse;
+    size_t far_v = deep * wide_v + APART, far_m = deep * wide_m + APART;
+    uint32_t *m = v + PLACES * far_v;
+    CARRY(entered, x, c, v)
+    CARRY(left_adjoint, dy, k, m)
+    for (int q = 0; q < PLACES; q++)
+        for (size_t kk = 0; kk < wide_m; kk += COLUMNS)
+            for (size_t ci = 0; ci < wide_v; ci += CROSS)
+                product(CROSS, coarse, v + q * far_v + ci, 1, wide_v, m + q * far_m + kk, wide_m, sums + (q * wide_v + ci) * wide_m + kk,
+                        wide_m, (int)deep, 1);
+}
+
+/* The transpose of packing: LANES filters' sums at the 36 points, added up over the parts, as nine taps. */
+static void unfiltered(vec *taps, const float *sums, size_t each, size_t far, int parts) {
+    vec half_way[18];
+    for (int j = 0; j < SPAN; j++) {
+        vec d[SPAN];
+        for (int i = 0; i < SPAN; i++) {
+            d[i] = ZERO;
+            for (int part = 0; part < parts; part++) d[i] += load(sums, each * part + (i * SPAN + j) * far, 0);
+        }
+        for (int i = 0; i < 3; i++) {
+            half_way[i * SPAN + j] = ZERO;
+            for (int q = 0; q < SPAN; q++) half_way[i * SPAN + j] += G[q][i] * d[q];
+        }
+    }
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++) {
+            taps[i * 3 + j] = ZERO;
+            for (int q = 0; q < SPAN; q++) taps[i * 3 + j] += G[q][j] * half_way[i * SPAN + q];
+        }
+}
+
+/* The gradient of the weights: dw (K, C, 3, 3) from x (N, H, W, C) and dy (N, H, W, K). Returns 0, or 1 without memory.
+ * Each thread adds up its share of the tiles, the shares are added in their order: the same sum in every run with as many threads. */
+int carrara_weights(const void *x, const void *dy, float *dw, int n, int h, int w, int c, int k, int half, int coarse, int threads) {
+    Shape s = shaped(n, h, w);
+    size_t cp = ROUND(c, LANES), kp = ROUND(k, COLUMNS), each = PLACES * cp * kp;
+    int most = c + k > 160 ? 192 : 96, share = ROUND((s.tiles + threads - 1) / threads, 2), blocks = (share + most - 1) / most;
+    int block = ROUND((share + blocks - 1) / blocks, 2);
+    size_t room = ROUND(PLACES * (((cp + kp) * block >> coarse) + 2 * APART), 16);
+    float *sums = calloc(each * threads, 4);
+    uint32_t *rooms = aligned_alloc(64, 4 * room * threads);
+    if (!sums || !rooms) { free(sums); free(rooms); return 1; }
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int part = 0; part < threads; part++)
+        for (int i = 0; i < blocks; i++) {
+            int first = part * block * blocks + i * block;
+            if (coarse && half) weigh_block(x, dy, sums + each * part, s, c, k, 1, 1, first, block, rooms + room * part);
+            else if (coarse) weigh_block(x, dy, sums + each * part, s, c, k, 0, 1, first, block, rooms + room * part);
+            else if (half) weigh_block(x, dy, sums + each * part, s, c, k, 1, 0, first, block, rooms + room * part);
+            else weigh_block(x, dy, sums + each * part, s, c, k, 0, 0, first, block, rooms + room * part);
+        }
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int ci = 0; ci < c; ci++)
+        for (int k0 = 0; k0 < k; k0 += LANES) {
+            vec taps[9];
+            unfiltered(taps, sums + ci * kp + k0, each, cp * kp, threads);
+            for (int lane = 0; lane < LANES && k0 + lane < k; lane++)
+                for (int tap = 0; tap < 9; tap++) dw[((size_t)(k0 + lane) * c + ci) * 9 + tap] = taps[tap][lane];
+        }
+    free(sums);
+    free(rooms);
+    return 0;
+}
