@@ -1,7 +1,7 @@
 """Kernels of our own, in C, for what takes a network's time on a CPU; torch's are used wherever these cannot be.
 
     library.py      the C files, compiled for this processor when first wanted, kept in the cache
-    operators.py    what they compute, as torch operators with gradients
+    convolution.py norms.py attention.py    what they compute, as torch operators with gradients
 
 Measured against torch's own in docs/speed.md. `chosen("torch")` does without them inside; so does CARRARA_NATIVE=off everywhere.
 """

@@ -34,6 +34,8 @@ SIGNATURES = {
     "carrara_weights": ("pppiiiiiiii", ctypes.c_int),
     "carrara_group_norm": ("pppipppiiiifiii", ctypes.c_int),
     "carrara_group_norm_adjoint": ("ppppi" "ppppp" "iiiiiii", ctypes.c_int),
+    "carrara_attend": ("pppippiiiiiii", ctypes.c_int),
+    "carrara_attend_adjoint": ("pppipppppp" "iiiiiii", ctypes.c_int),
     "carrara_layer_norm": ("pppipppiiifii", None),
     "carrara_layer_norm_adjoint": ("pppipppppiiiii", None),
 }

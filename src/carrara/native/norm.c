@@ -3,37 +3,10 @@
  * Pictures are (N, P, C), contiguous, P pixels or tokens, float32 or bfloat16 (`half`); everything inside is float32. scale, shift:
  * (N, C), or (C) where their stride is 0.
  */
-#include "vec.h"
+#include "activation.h"
 #include <math.h>
 
 #define WIDE 4 /* vectors of channels at once: a whole cache line or two of each pixel */
-
-/* a where the mask is set, b elsewhere. */
-INLINE vec chosen(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
-
-/* e^z to 2 units in the last place: 2^n of the whole part, a polynomial of the rest. */
-INLINE vec exponential(vec z) {
-    z = chosen(z > 88.0f, ZERO + 88.0f, z);
-    z = chosen(z < -87.0f, ZERO - 87.0f, z);
-    vec whole = z * 1.44269504f + 12582912.0f - 12582912.0f;
-    vec r = z - whole * 0.693359375f + whole * 2.12194440e-4f;
-    vec p = 1.9875691500e-4f * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    ivec power = (__builtin_convertvector(whole, ivec) + 127) << 23;
-    return p * (vec)power;
-}
-
-INLINE vec sigmoid(vec z) { return 1.0f / (1.0f + exponential(-z)); }
-
-static float total(vec v) {
-    float sum = 0;
-    for (int lane = 0; lane < LANES; lane++) sum += v[lane];
-    return sum;
-}
 
 /* step(wide) for `wide` vectors of channels at a time, from channel k on: WIDE of them while there are as many, then one by one. */
 #define OVER_CHANNELS(step)                                             \

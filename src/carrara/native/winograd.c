@@ -7,18 +7,11 @@
  * Sources: Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4; for the choice of points Barabasz et al.,
  * Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks, 2020.
  */
-#include "vec.h"
+#include "product.h"
 
 #define TILE 4
 #define SPAN 6
 #define PLACES 36
-#define COLUMNS (2 * LANES)
-#ifdef __AVX512F__
-#define ROWS 12
-#else
-#define ROWS 6
-#endif
-#define CROSS 8
 #define CACHE 800000 /* bytes that a block of tiles may fill */
 #define APART 32     /* words between the rows of two points, so that they do not all fall into one set of the first cache */
 
@@ -128,36 +121,6 @@ INLINE void left(void *y, int half, const float *m, size_t far, const float *bia
             store_some(y, at, row[j] + b + (more ? load_some(more, at, half, c - k) : ZERO), half, c - k);
         }
     }
-}
-
-/* c (rows, COLUMNS) = or += sum over depth of a(i, p) b(p, :). A factor is a word: a float32, or a pair of bfloat16. */
-INLINE void product(const int rows, const int coarse, const uint32_t *a, size_t ai, size_t ap, const uint32_t *b, size_t bp, float *c,
-                    size_t ci, int depth, const int add) {
-    vec sum[ROWS][2];
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < 2; j++) sum[i][j] = add ? load(c, i * ci + j * LANES, 0) : ZERO;
-    for (int p = 0; p < depth; p++) {
-        vec b0 = load(b + p * bp, 0, 0), b1 = load(b + p * bp, LANES, 0);
-#pragma GCC unroll 12
-        for (int i = 0; i < rows; i++) {
-            uint32_t word = a[i * ai + p * ap];
-#ifdef __AVX512BF16__
-            if (coarse) {
-                __m512bh each = (__m512bh)_mm512_set1_epi32((int)word);
-                sum[i][0] = (vec)_mm512_dpbf16_ps((__m512)sum[i][0], each, (__m512bh)b0);
-                sum[i][1] = (vec)_mm512_dpbf16_ps((__m512)sum[i][1], each, (__m512bh)b1);
-                continue;
-            }
-#endif
-            vec each = (vec)((uvec){0} + word);
-            sum[i][0] += each * b0;
-            sum[i][1] += each * b1;
-        }
-    }
-#pragma GCC unroll 12
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < 2; j++) store(c, i * ci + j * LANES, sum[i][j], 0);
 }
 
 /* Whether bfloat16 factors pay here. */

@@ -51,6 +51,16 @@ class Conv3x3(nn.Conv2d):
         return ops.conv3x3(x, self.weight, self.bias, more)
 
 
+class Conv1x1(nn.Conv2d):
+    """A mixture of each pixel's channels: (B, inputs, H, W) -> (B, outputs, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.conv1x1(x, self.weight, self.bias)
+
+
 class Norm(nn.GroupNorm):
     """GroupNorm over `groups(channels)` groups, scaled and shifted where that is given, (B, C) each, and SiLU where asked."""
 
@@ -77,7 +87,7 @@ class Residual(nn.Module):
         self.norm2 = Norm(outputs)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zeroed(Conv3x3(outputs, outputs))
-        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.skip = Conv1x1(inputs, outputs) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.modulate(embedding).chunk(2, dim=1)
@@ -93,13 +103,12 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = max(heads for heads in range(1, max(1, channels // head_width) + 1) if channels % heads == 0)
         self.norm = Norm(channels)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+        self.qkv = Conv1x1(channels, 3 * channels)
+        self.out = zeroed(Conv1x1(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1)
-        q, k, v = qkv.reshape(b, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = ops.attention(q, k, v).transpose(1, 2).reshape(b, h, w, c)
+        tokens = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(b, h * w, 3 * c)
+        mixed = ops.self_attention(tokens, self.heads).reshape(b, h, w, c)
         out: Tensor = x + self.out(mixed.permute(0, 3, 1, 2))
         return out

@@ -10,16 +10,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carrara.native import operators as native
+from carrara.native import attention as native_attention
+from carrara.native import convolution, norms
+from carrara.native.common import computed_in, serve
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, more: Tensor | None = None) -> Tensor:
     """x (B, C, H, W) convolved with weight (K, C, 3, 3), a border of one zero around it, + more where given: (B, K, H, W)."""
-    if native.serve(x) and native.tiles(x) >= native.TILES:
-        own: Tensor = native.conv3x3(x.to(native.computed_in(x)), weight, bias, more)
+    if serve(x) and convolution.tiles(x) >= convolution.TILES:
+        own: Tensor = convolution.conv3x3(x.to(computed_in(x)), weight, bias, more)
         return own
     y = F.conv2d(x, weight, bias, padding=1)
     return y if more is None else y + more
+
+
+def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (B, C, H, W) mixed over its channels by weight (K, C, 1, 1): (B, K, H, W)."""
+    if serve(x) and computed_in(x) == torch.bfloat16:
+        # With channels last it is one matrix product, which is faster than a convolution, but for float32's on some processors.
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight, bias)
 
 
 def group_norm(
@@ -33,10 +43,10 @@ def group_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """GroupNorm of x (B, C, H, W), then · (1 + scale) + shift where given, each (B, C), then SiLU where asked."""
-    if native.serve(x):
+    if serve(x):
         if scale is not None and shift is not None:
             weight, bias = weight * (1 + scale.float()), torch.addcmul(shift.float(), bias, 1 + scale.float())
-        own: Tensor = native.group_norm(x.to(native.computed_in(x)), weight, bias, groups, eps, silu)[0]
+        own: Tensor = norms.group_norm(x.to(computed_in(x)), weight, bias, groups, eps, silu)[0]
         return own
     h = F.group_norm(x, groups, weight, bias, eps)
     if scale is not None and shift is not None:
@@ -46,10 +56,20 @@ def group_norm(
 
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-6) -> Tensor:
     """x (B, N, C) with mean 0 and variance 1 over its channels, · (1 + scale) + shift, each (B, C)."""
-    if native.serve(x):
-        own: Tensor = native.layer_norm(x.to(native.computed_in(x)), 1 + scale.float(), shift.float(), eps)[0]
+    if serve(x):
+        own: Tensor = norms.layer_norm(x.to(computed_in(x)), 1 + scale.float(), shift.float(), eps)[0]
         return own
     return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale[:, None])
+
+
+def self_attention(qkv: Tensor, heads: int) -> Tensor:
+    """softmax(q kᵀ / √D) v over tokens (B, N, 3 · heads · D), q, k and v after one another: (B, N, heads · D)."""
+    b, n, wide = qkv.shape
+    if serve(qkv) and n <= native_attention.TOKENS:
+        own: Tensor = native_attention.self_attention(qkv.to(computed_in(qkv)), heads)[0]
+        return own
+    q, k, v = qkv.reshape(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    return attention(q, k, v).transpose(1, 2).reshape(b, n, wide // 3)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carrara.errors import InputError
-from carrara.networks.blocks import Attention, Conv3x3, Fourier, Norm, Residual, zeroed
+from carrara.networks.blocks import Attention, Conv1x1, Conv3x3, Fourier, Norm, Residual, zeroed
 
 ATTEND = 8
 """The longest side, in folded pixels, at which attention runs."""
@@ -108,7 +108,7 @@ class Downsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.mix = nn.Conv2d(4 * inputs, outputs, 1)
+        self.mix = Conv1x1(4 * inputs, outputs)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         out: Tensor = self.mix(F.pixel_unshuffle(x, 2))
@@ -120,7 +120,7 @@ class Upsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.mix = nn.Conv2d(inputs, 4 * outputs, 1)
+        self.mix = Conv1x1(inputs, 4 * outputs)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         return F.pixel_shuffle(self.mix(x), 2)

@@ -1,0 +1,196 @@
+/* softmax(q k^T / sqrt(D)) v for few tokens, forwards and backwards, one head of one image after the other, without a copy of q, k or v.
+ *
+ * q, k, v: (B, N, heads, D) inside of wider rows: `stride` numbers from a token to the next, D from a head to the next, float32 or
+ * bfloat16 (`half`). o, do: the same, with stride heads D. The products are as in winograd.c; softmax is float32.
+ */
+#include "activation.h"
+#include "product.h"
+#include <math.h>
+
+typedef struct { int n, d, np, dp, half, coarse; } Head; /* tokens, width; both rounded up to COLUMNS */
+
+INLINE vec at(const void *x, size_t stride, Head s, int token, int k) {
+    return token < s.n ? load_some(x, token * stride + k, s.half, s.d - k) : ZERO;
+}
+
+/* x · by as the left factor of a product over D: (np, dp) numbers. */
+INLINE void rows(uint32_t *to, const void *x, size_t stride, float by, Head s) {
+    for (int token = 0; token < s.np; token++)
+        for (int k = 0; k < s.dp; k += LANES) store(to, (size_t)token * s.dp + k, k < s.d ? at(x, stride, s, token, k) * by : ZERO, s.coarse);
+}
+
+/* Rows (np, width) of numbers as the right factor of a product over their width: (width words, np). */
+INLINE void turned(uint32_t *to, const uint32_t *from, int width, Head s) {
+    for (int first = 0; first < width; first += LANES) /* a cache line of each row at a time */
+        for (int token = 0; token < s.np; token++)
+            for (int p = first; p < first + LANES && p < width; p++) to[(size_t)p * s.np + token] = from[(size_t)token * width + p];
+}
+
+/* x as the right factor of a product over the tokens: (np words, dp), tokens in pairs where coarse. */
+INLINE void stacked(uint32_t *to, const void *x, size_t stride, Head s) {
+    for (int token = 0; token < s.np; token += 1 << s.coarse)
+        for (int k = 0; k < s.dp; k += LANES) {
+            vec first = k < s.d ? at(x, stride, s, token, k) : ZERO, second = k < s.d && s.coarse ? at(x, stride, s, token + 1, k) : ZERO;
+            uvec u = s.coarse ? paired(first, second) : (uvec)first;
+            memcpy(to + (size_t)(token >> s.coarse) * s.dp + k, &u, sizeof u);
+        }
+}
+
+/* Weights (np, np), float32, as the left factor of a product over their columns, or of one over their rows, in pairs where coarse. */
+INLINE void by_columns(uint32_t *to, const float *w, Head s) {
+    for (size_t i = 0; i < (size_t)s.np * s.np; i += LANES) store(to, i, load(w, i, 0), s.coarse);
+}
+
+INLINE void by_rows(uint32_t *to, const float *w, Head s) {
+    for (int i = 0; i < s.np; i += 1 << s.coarse)
+        for (int j = 0; j < s.np; j += LANES) {
+            vec first = load(w, (size_t)i * s.np + j, 0);
+            uvec u = s.coarse ? paired(first, load(w, (size_t)(i + 1) * s.np + j, 0)) : (uvec)first;
+            memcpy(to + (size_t)(i >> s.coarse) * s.np + j, &u, sizeof u);
+        }
+}
+
+/* c (np, columns) = a b, the sum over `deep` words; a's rows ai apart and its depth ap. */
+INLINE void multiplied(float *c, const uint32_t *a, size_t ai, size_t ap, const uint32_t *b, int columns, int deep, Head s) {
+    for (int j = 0; j < columns; j += COLUMNS)
+        for (int i = 0; i < s.np; i += CROSS)
+            product(CROSS, s.coarse, a + i * ai, ai, ap, b + j, columns, c + (size_t)i * columns + j, columns, deep, 0);
+}
+
+/* Scores (np, np) -> the softmax of each row over its n tokens, 0 beyond; log_sum (n): the logarithm of what they were divided by. */
+static void softened(float *w, float *log_sum, Head s) {
+    for (int i = 0; i < s.n; i++) {
+        float *row = w + (size_t)i * s.np, most = row[0], sum = 0;
+        for (int j = s.n; j < s.np; j++) row[j] = -INFINITY;
+        vec top = load(row, 0, 0), sums = ZERO;
+        for (int j = LANES; j < s.np; j += LANES) {
+            vec each = load(row, j, 0);
+            top = chosen(each > top, each, top);
+        }
+        for (int lane = 0; lane < LANES; lane++) most = fmaxf(most, top[lane]);
+        for (int j = 0; j < s.np; j += LANES) {
+            vec e = exponential(load(row, j, 0) - most);
+            store(row, j, e, 0);
+            sums += e;
+        }
+        sum = total(sums);
+        for (int j = 0; j < s.np; j += LANES) store(row, j, load(row, j, 0) / sum, 0);
+        log_sum[i] = most + logf(sum);
+    }
+    memset(w + (size_t)s.n * s.np, 0, 4 * (size_t)(s.np - s.n) * s.np);
+}
+
+/* The numbers (n, d) of c (np, dp), times `by`, into rows `stride` apart. */
+INLINE void put(void *to, size_t stride, const float *c, float by, Head s) {
+    for (int i = 0; i < s.n; i++)
+        for (int k = 0; k < s.d; k += LANES) store_some(to, i * stride + k, load(c, (size_t)i * s.dp + k, 0) * by, s.half, s.d - k);
+}
+
+static Head headed(int n, int d, int half, int coarse) { return (Head){n, d, ROUND(n, COLUMNS), ROUND(d, COLUMNS), half, coarse}; }
+
+#define SIDE ((size_t)s.np * s.dp)
+#define SQUARE ((size_t)s.np * s.np)
+#define NUMBERS(p, i) ((const void *)((const char *)(p) + ((size_t)(i) << (2 - half))))
+
+/* Words that a thread works in. */
+static size_t room_of(Head s, int back) { return 4 * SIDE + (back ? 3 : 2) * SQUARE; }
+
+INLINE void attend_head(const void *q, const void *k, const void *v, size_t stride, void *o, size_t out, float *log_sum, uint32_t *room, Head s) {
+    const float by = 1 / sqrtf((float)s.d);
+    uint32_t *left = room, *right = left + SIDE, *kept = right + SIDE;
+    float *weights = (float *)(kept + SIDE), *made = weights + SQUARE;
+    rows(left, k, stride, 1, s);
+    turned(right, left, s.dp >> s.coarse, s);
+    rows(left, q, stride, by, s);
+    multiplied(weights, left, s.dp >> s.coarse, 1, right, s.np, s.dp >> s.coarse, s);
+    softened(weights, log_sum, s);
+    uint32_t *shares = (uint32_t *)(made + SIDE);
+    by_columns(shares, weights, s);
+    stacked(kept, v, stride, s);
+    multiplied(made, shares, s.np >> s.coarse, 1, kept, s.dp, s.np >> s.coarse, s);
+    put(o, out, made, 1, s);
+}
+
+/* o = softmax(q k^T / sqrt(D)) v; log_sum: (B, heads, N), for the way back. Returns 0, or 1 where there is no memory. */
+int carrara_attend(const void *q, const void *k, const void *v, int stride, void *o, float *log_sum, int b, int heads, int n, int d,
+                   int half, int coarse, int threads) {
+    Head s = headed(n, d, half, coarse);
+    size_t each = ROUND(room_of(s, 0), 16);
+    uint32_t *rooms = aligned_alloc(64, 4 * each * threads);
+    if (!rooms) return 1;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int part = 0; part < threads; part++)
+        for (long i = (long)b * heads * part / threads; i < (long)b * heads * (part + 1) / threads; i++) {
+            size_t in = (i / heads) * n * (size_t)stride + i % heads * d, out = ((i / heads) * n * heads + i % heads) * (size_t)d;
+#define HEAD(half, coarse) attend_head(NUMBERS(q, in), NUMBERS(k, in), NUMBERS(v, in), stride, (void *)NUMBERS(o, out), (size_t)heads * d, \
+                                       log_sum + i * n, rooms + each * part, (Head){n, d, s.np, s.dp, half, coarse})
+            if (coarse) HEAD(1, 1);
+            else if (half) HEAD(1, 0);
+            else HEAD(0, 0);
+#undef HEAD
+        }
+    free(rooms);
+    return 0;
+}
+
+INLINE void attend_head_adjoint(const void *q, const void *k, const void *v, size_t stride, const void *o, const void *slope, size_t out,
+                                const float *log_sum, void *dq, void *dk, void *dv, uint32_t *room, Head s) {
+    const float by = 1 / sqrtf((float)s.d);
+    const int deep = s.dp >> s.coarse, tall = s.np >> s.coarse;
+    uint32_t *left = room, *right = left + SIDE, *stack = right + SIDE, *factor = stack + SIDE;
+    float *made = (float *)(factor + SQUARE), *weights = made + SIDE, *changes = weights + SQUARE;
+    rows(left, k, stride, 1, s);
+    turned(right, left, deep, s);
+    rows(left, q, stride, by, s);
+    multiplied(weights, left, deep, 1, right, s.np, deep, s);
+    rows(left, v, stride, 1, s);
+    turned(right, left, deep, s);
+    rows(left, slope, out, 1, s);
+    multiplied(changes, left, deep, 1, right, s.np, deep, s);
+    for (int i = 0; i < s.np; i++) {
+        vec sum = ZERO;
+        for (int c = 0; c < s.d; c += LANES) sum += at(o, out, s, i, c) * at(slope, out, s, i, c);
+        float *w = weights + (size_t)i * s.np, *dw = changes + (size_t)i * s.np, inner = total(sum);
+        for (int j = 0; j < s.np; j += LANES) {
+            vec p = i < s.n ? exponential(load(w, j, 0) - log_sum[i]) : ZERO;
+            for (int lane = s.n - j; lane < LANES; lane++) if (lane >= 0) p[lane] = 0;
+            store(w, j, p, 0);
+            store(dw, j, p * (load(dw, j, 0) - inner), 0);
+        }
+    }
+    by_rows(factor, weights, s);
+    stacked(stack, slope, out, s);
+    multiplied(made, factor, 1, s.np, stack, s.dp, tall, s);
+    put(dv, stride, made, 1, s);
+    by_rows(factor, changes, s);
+    stacked(stack, q, stride, s);
+    multiplied(made, factor, 1, s.np, stack, s.dp, tall, s);
+    put(dk, stride, made, by, s);
+    by_columns(factor, changes, s);
+    stacked(stack, k, stride, s);
+    multiplied(made, factor, tall, 1, stack, s.dp, tall, s);
+    put(dq, stride, made, by, s);
+}
+
+/* slope, the gradient of o -> dq, dk, dv, laid out as q, k, v are. Returns 0, or 1 where there is no memory. */
+int carrara_attend_adjoint(const void *q, const void *k, const void *v, int stride, const void *o, const void *slope, const float *log_sum,
+                           void *dq, void *dk, void *dv, int b, int heads, int n, int d, int half, int coarse, int threads) {
+    Head s = headed(n, d, half, coarse);
+    size_t each = ROUND(room_of(s, 1), 16);
+    uint32_t *rooms = aligned_alloc(64, 4 * each * threads);
+    if (!rooms) return 1;
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int part = 0; part < threads; part++)
+        for (long i = (long)b * heads * part / threads; i < (long)b * heads * (part + 1) / threads; i++) {
+            size_t in = (i / heads) * n * (size_t)stride + i % heads * d, out = ((i / heads) * n * heads + i % heads) * (size_t)d;
+#define HEAD(half, coarse) attend_head_adjoint(NUMBERS(q, in), NUMBERS(k, in), NUMBERS(v, in), stride, NUMBERS(o, out), NUMBERS(slope, out), \
+                                               (size_t)heads * d, log_sum + i * n, (void *)NUMBERS(dq, in), (void *)NUMBERS(dk, in), \
+                                               (void *)NUMBERS(dv, in), rooms + each * part, (Head){n, d, s.np, s.dp, half, coarse})
+            if (coarse) HEAD(1, 1);
+            else if (half) HEAD(1, 0);
+            else HEAD(0, 0);
+#undef HEAD
+        }
+    free(rooms);
+    return 0;
+}

@@ -1,0 +1,84 @@
+"""Self-attention over few tokens as a torch operator with its gradient, reading q, k and v where they lie.
+
+Scores are never written out between forward and backward: they are computed again from q and k, as in FlashAttention (Dao et al., 2022).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carrara.native.common import check, coarse, kernels
+
+TOKENS = 512
+"""With more tokens than these a head's scores no longer fit into a core's cache, and torch's own is used."""
+
+
+@torch.library.custom_op(
+    "carrara::self_attention",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor qkv, int heads) -> (Tensor, Tensor)",
+)
+def self_attention(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """(softmax(q kᵀ / √D) v, the logarithms of its sums): from (B, N, 3 · heads · D) to (B, N, heads · D) and (B, heads, N)."""
+    qkv = qkv.contiguous()
+    (b, n, wide), step = qkv.shape, _step(qkv)
+    o, log_sum = qkv.new_empty(b, n, wide // 3), torch.empty(b, heads, n)
+    failed = kernels().carrara_attend(
+        qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, o.data_ptr(), log_sum.data_ptr(),
+        b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
+    )  # fmt: skip
+    check(failed)
+    return o, log_sum
+
+
+@torch.library.custom_op(
+    "carrara::self_attention_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor qkv, Tensor o, Tensor log_sum, Tensor slope, int heads) -> Tensor",
+)
+def self_attention_backward(qkv: Tensor, o: Tensor, log_sum: Tensor, slope: Tensor, heads: int) -> Tensor:
+    """The gradient of self_attention's qkv, given that of its output."""
+    qkv, slope = qkv.contiguous(), slope.to(qkv.dtype).contiguous()
+    (b, n, wide), step, d = qkv.shape, _step(qkv), torch.empty_like(qkv)
+    failed = kernels().carrara_attend_adjoint(
+        qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, o.data_ptr(), slope.data_ptr(),
+        log_sum.data_ptr(), d.data_ptr(), d.data_ptr() + step, d.data_ptr() + 2 * step,
+        b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
+    )  # fmt: skip
+    check(failed)
+    return d
+
+
+def _step(qkv: Tensor) -> int:
+    """Bytes from q to k and from k to v."""
+    return qkv.shape[-1] // 3 * qkv.element_size()
+
+
+def _context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    qkv, ctx.heads = inputs
+    ctx.save_for_backward(qkv, *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, slope: Tensor, _: Any) -> tuple[Tensor, None]:
+    qkv, o, log_sum = ctx.saved_tensors
+    return self_attention_backward(qkv, o, log_sum, slope, ctx.heads), None
+
+
+self_attention.register_autograd(_backward, setup_context=_context)
+
+
+@self_attention.register_fake
+def _(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    b, n, wide = qkv.shape
+    return qkv.new_empty(b, n, wide // 3), qkv.new_empty((b, heads, n), dtype=torch.float32)
+
+
+@self_attention_backward.register_fake
+def _(qkv: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(qkv)

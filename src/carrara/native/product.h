@@ -1,0 +1,43 @@
+/* The small matrix product that all the time goes to, of a tile that stays in registers. */
+#ifndef CARRARA_PRODUCT_H
+#define CARRARA_PRODUCT_H
+#include "vec.h"
+
+#define COLUMNS (2 * LANES)
+#ifdef __AVX512F__
+#define ROWS 12 /* the most that fit beside two vectors of b */
+#else
+#define ROWS 6
+#endif
+#define CROSS 8 /* rows, where their number must divide COLUMNS */
+
+/* c (rows, COLUMNS) = or += sum over depth of a(i, p) b(p, :). A factor is a word: a float32, or a pair of bfloat16. */
+INLINE void product(const int rows, const int coarse, const uint32_t *a, size_t ai, size_t ap, const uint32_t *b, size_t bp, float *c,
+                    size_t ci, int depth, const int add) {
+    vec sum[ROWS][2];
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 2; j++) sum[i][j] = add ? load(c, i * ci + j * LANES, 0) : ZERO;
+    for (int p = 0; p < depth; p++) {
+        vec b0 = load(b + p * bp, 0, 0), b1 = load(b + p * bp, LANES, 0);
+#pragma GCC unroll 12
+        for (int i = 0; i < rows; i++) {
+            uint32_t word = a[i * ai + p * ap];
+#ifdef __AVX512BF16__
+            if (coarse) {
+                __m512bh each = (__m512bh)_mm512_set1_epi32((int)word);
+                sum[i][0] = (vec)_mm512_dpbf16_ps((__m512)sum[i][0], each, (__m512bh)b0);
+                sum[i][1] = (vec)_mm512_dpbf16_ps((__m512)sum[i][1], each, (__m512bh)b1);
+                continue;
+            }
+#endif
+            vec each = (vec)((uvec){0} + word);
+            sum[i][0] += each * b0;
+            sum[i][1] += each * b1;
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 2; j++) store(c, i * ci + j * LANES, sum[i][j], 0);
+}
+#endif

@@ -1,0 +1,222 @@
+"""Each kernel beside torch's own in float64: values, gradients, and what must not change them."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from carrara import native
+from carrara.native import attention, common, convolution, norms
+from carrara.networks import ops
+
+pytestmark = pytest.mark.skipif(not common.usable(), reason="there is no C compiler here")
+
+EXACT, ROUGH = 1e-5, 2.5e-2
+"""Root mean square error over root mean square value that is allowed in float32 and in bfloat16."""
+DTYPES = [(torch.float32, EXACT), (torch.bfloat16, ROUGH)]
+PICTURES = [(1, 4, 64, 28), (3, 20, 36, 13), (2, 64, 64, 16), (5, 128, 33, 7), (40, 1, 2, 3), (2, 16, 16, 1)]
+"""(B, C, K, side)."""
+
+
+def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).norm() / exact.norm())
+
+
+def gradients(of: Callable[..., Tensor], inputs: Sequence[Tensor], slope: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The output of a function, and the gradients of its inputs."""
+    leaves = [x.detach().clone().requires_grad_() for x in inputs]
+    y = of(*leaves)
+    return y.detach(), list(torch.autograd.grad(y, leaves, slope.to(y.dtype)))
+
+
+def compare(
+    mine: Callable[..., Tensor], theirs: Callable[..., Tensor], inputs: Sequence[Tensor], slope: Tensor, bound: float
+) -> None:
+    """Values and gradients of the two functions, theirs in float64, agree within the bound."""
+    y, grads = gradients(mine, inputs, slope)
+    exact, exact_grads = gradients(theirs, [x.double() for x in inputs], slope.double())
+    assert y.shape == exact.shape
+    assert error(y, exact) < bound
+    for i, (found, wanted) in enumerate(zip(grads, exact_grads, strict=True)):
+        assert found.shape == wanted.shape and error(found, wanted) < bound, i
+
+
+@pytest.mark.parametrize(("dtype", "bound"), DTYPES)
+@pytest.mark.parametrize(("b", "c", "k", "side"), PICTURES)
+def test_a_convolution_is_torchs(b: int, c: int, k: int, side: int, dtype: torch.dtype, bound: float) -> None:
+    inputs = [
+        drawn(b, c, side, side + 1, seed=1, dtype=dtype),
+        drawn(k, c, 3, 3, seed=2) / math.sqrt(9 * c),
+        drawn(k, seed=3),
+        drawn(b, k, side, side + 1, seed=4, dtype=dtype),
+    ]
+    compare(
+        convolution.conv3x3,
+        lambda x, w, bias, more: F.conv2d(x, w, bias, padding=1) + more,
+        inputs,
+        drawn(b, k, side, side + 1, seed=5, dtype=dtype),
+        bound,
+    )
+
+
+def test_a_convolution_in_float32_is_nearer_than_torchs_in_bfloat16() -> None:
+    x, w = drawn(8, 64, 16, 16), drawn(64, 64, 3, 3, seed=1) / 24
+    exact = F.conv2d(x.double(), w.double(), padding=1)
+    own = error(convolution.conv3x3(x, w, None, None), exact)
+    assert own < 1e-5 < 1e-3 < error(F.conv2d(x.bfloat16(), w.bfloat16(), padding=1), exact)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), DTYPES)
+@pytest.mark.parametrize("silu", [False, True])
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize(("b", "c", "side", "groups"), [(3, 20, 13, 4), (2, 64, 16, 8), (1, 136, 1, 8), (2, 8, 5, 1)])
+def test_a_group_norm_is_torchs(
+    b: int, c: int, side: int, groups: int, each: bool, silu: bool, dtype: torch.dtype, bound: float
+) -> None:
+    shape = (b, c) if each else (c,)
+    inputs = [drawn(b, c, side, side, seed=1, dtype=dtype) * 2 + 3, 1 + drawn(*shape, seed=2) / 2, drawn(*shape, seed=3)]
+
+    def theirs(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        h = F.group_norm(x, groups, eps=1e-5).flatten(2) * scale[..., None] + shift[..., None]
+        return (F.silu(h) if silu else h).reshape(x.shape)
+
+    def mine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        y: Tensor = norms.group_norm(x, scale, shift, groups, 1e-5, silu)[0]
+        return y
+
+    if side == 1:
+        inputs[0] = drawn(b, c, side, side, seed=1, dtype=dtype) * 2
+    compare(mine, theirs, inputs, drawn(b, c, side, side, seed=4, dtype=dtype), bound)
+
+
+def test_a_group_norm_does_not_cancel() -> None:
+    x = 1000 + drawn(2, 16, 32, 32)
+    ones, zeros = torch.ones(16), torch.zeros(16)
+    y = norms.group_norm(x, ones, zeros, 4, 1e-5, False)[0]
+    assert error(y, F.group_norm(x.double(), 4, eps=1e-5)) < 1e-4
+
+
+@pytest.mark.parametrize("value", [-1e4, -100.0, -90.0, 90.0, 100.0, 1e4])
+def test_silu_holds_far_out(value: float) -> None:
+    x = torch.cat([torch.ones(1, 8, 1, 1), -torch.ones(1, 8, 1, 1)], dim=3).repeat(1, 1, 1, 4)
+    scale, shift = torch.zeros(8), torch.full((8,), value)
+    y = norms.group_norm(x, scale, shift, 1, 1e-5, True)[0]
+    torch.testing.assert_close(y, F.silu(torch.full_like(y, value)), rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), DTYPES)
+@pytest.mark.parametrize(("b", "n", "c"), [(2, 7, 40), (3, 16, 64), (1, 1, 5)])
+def test_a_layer_norm_is_torchs(b: int, n: int, c: int, dtype: torch.dtype, bound: float) -> None:
+    inputs = [drawn(b, n, c, seed=1, dtype=dtype) * 2 + 1, 1 + drawn(b, c, seed=2) / 2, drawn(b, c, seed=3)]
+    compare(
+        lambda x, scale, shift: norms.layer_norm(x, scale, shift, 1e-6)[0],
+        lambda x, scale, shift: F.layer_norm(x, (c,), eps=1e-6) * scale[:, None] + shift[:, None],
+        inputs,
+        drawn(b, n, c, seed=4, dtype=dtype),
+        bound,
+    )
+
+
+@pytest.mark.parametrize(("dtype", "bound"), DTYPES)
+@pytest.mark.parametrize(("b", "n", "heads", "d"), [(2, 49, 2, 64), (1, 5, 3, 8), (2, 64, 1, 40), (3, 130, 2, 32)])
+def test_attention_is_torchs(b: int, n: int, heads: int, d: int, dtype: torch.dtype, bound: float) -> None:
+    def theirs(qkv: Tensor) -> Tensor:
+        q, k, v = qkv.reshape(b, n, 3, heads, d).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, heads * d)
+
+    compare(
+        lambda qkv: attention.self_attention(qkv, heads)[0],
+        theirs,
+        [drawn(b, n, 3 * heads * d, dtype=dtype) * 1.5],
+        drawn(b, n, heads * d, seed=1, dtype=dtype),
+        bound,
+    )
+
+
+def test_attention_holds_for_large_scores() -> None:
+    qkv = drawn(1, 20, 3 * 32) * 40
+    q, k, v = qkv.double().reshape(1, 20, 3, 1, 32).permute(2, 0, 3, 1, 4)
+    exact = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(1, 20, 32)
+    assert error(attention.self_attention(qkv, 1)[0], exact) < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_sample_is_the_same_in_any_batch(dtype: torch.dtype) -> None:
+    x, w, scale = drawn(37, 32, 10, 10, dtype=dtype), drawn(48, 32, 3, 3, seed=1), drawn(37, 32, seed=2)
+    qkv = drawn(37, 12, 96, dtype=dtype)
+    for rows in (slice(0, 1), slice(5, 9), slice(36, 37)):
+        alone, whole = convolution.conv3x3(x[rows], w, None, None), convolution.conv3x3(x, w, None, None)
+        assert torch.equal(alone, whole[rows])
+        args = (4, 1e-5, True)
+        normed = norms.group_norm(x, scale, scale, *args)[0][rows]
+        assert torch.equal(norms.group_norm(x[rows], scale[rows], scale[rows], *args)[0], normed)
+        assert torch.equal(attention.self_attention(qkv[rows], 2)[0], attention.self_attention(qkv, 2)[0][rows])
+
+
+def test_the_threads_do_not_change_a_convolution() -> None:
+    x, w = drawn(9, 16, 12, 12), drawn(16, 16, 3, 3, seed=1)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(convolution.conv3x3(x, w, None, None))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+def test_changed_weights_are_seen() -> None:
+    x, w = drawn(4, 8, 12, 12), torch.nn.Parameter(drawn(8, 8, 3, 3, seed=1))
+    with torch.no_grad():
+        first = convolution.conv3x3(x, w, None, None)
+        w.mul_(2)
+        assert torch.allclose(convolution.conv3x3(x, w, None, None), 2 * first, atol=1e-4)
+        w.data = drawn(8, 8, 3, 3, seed=9)
+        assert error(convolution.conv3x3(x, w, None, None), F.conv2d(x.double(), w.double(), padding=1)) < EXACT
+
+
+def test_weights_may_lie_in_any_order() -> None:
+    x, w = drawn(4, 8, 12, 12), drawn(6, 8, 3, 3, seed=1)
+    turned = w.contiguous(memory_format=torch.channels_last)
+    slope = drawn(4, 6, 12, 12, seed=2)
+    mine, wanted = ([convolution.conv3x3(x, each, None, None), convolution.conv3x3_input(slope, each)] for each in (turned, w))
+    assert all(torch.equal(a, b) for a, b in zip(mine, wanted, strict=True))
+
+
+def test_torch_knows_the_operators() -> None:
+    x, w, one = drawn(2, 8, 6, 6).requires_grad_(), drawn(8, 8, 3, 3).requires_grad_(), torch.ones(8, requires_grad=True)
+    torch.library.opcheck(convolution.conv3x3, (x, w, one, x))
+    torch.library.opcheck(norms.group_norm, (x, one, one, 2, 1e-5, True))
+    tokens = drawn(2, 6, 24).requires_grad_()
+    torch.library.opcheck(norms.layer_norm, (tokens, drawn(2, 24), drawn(2, 24), 1e-6))
+    torch.library.opcheck(attention.self_attention, (tokens, 2))
+
+
+def test_the_choice_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = drawn(4, 8, 12, 12), drawn(6, 8, 3, 3, seed=1)
+    asked: list[int] = []
+    kernel = convolution.conv3x3
+    monkeypatch.setattr(convolution, "conv3x3", lambda *args: asked.append(1) or kernel(*args))
+    ops.conv3x3(x, w)
+    assert asked == [1]
+    with native.chosen("torch"):
+        ops.conv3x3(x, w)
+    ops.conv3x3(x.double(), w.double())
+    assert asked == [1]
+
+
+def test_autocast_decides_the_dtype() -> None:
+    x, w = drawn(4, 8, 12, 12), drawn(6, 8, 3, 3, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops.conv3x3(x, w).dtype == torch.bfloat16
+        assert ops.conv1x1(x, w[..., :1, :1]).dtype == torch.bfloat16
+        assert ops.group_norm(x, 2, torch.ones(8), torch.zeros(8)).dtype == torch.bfloat16
+        assert ops.self_attention(drawn(2, 6, 24), 2).dtype == torch.bfloat16
+    assert ops.conv3x3(x, w).dtype == torch.float32
