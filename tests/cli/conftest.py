@@ -21,6 +21,7 @@ TINY = (
     "training.batch=32",
     "training.previews=1",
     "training.precision=float32",
+    "training.kernels=native",
     "sampling.sampler=euler",
     "sampling.steps=3",
 )

@@ -180,6 +180,13 @@ def test_changed_weights_are_seen() -> None:
         assert torch.allclose(convolution.conv3x3(x, w, None, None), 2 * first, atol=1e-4)
         w.data = drawn(8, 8, 3, 3, seed=9)
         assert error(convolution.conv3x3(x, w, None, None), F.conv2d(x.double(), w.double(), padding=1)) < EXACT
+    # A fused optimiser changes weights without torch's count of changes going up.
+    optimiser = torch.optim.AdamW([w], lr=0.1, fused=True)
+    for _ in range(2):
+        w.grad = torch.ones_like(w)
+        optimiser.step()
+        with torch.no_grad():
+            assert error(convolution.conv3x3(x, w, None, None), F.conv2d(x.double(), w.double(), padding=1)) < EXACT
 
 
 def test_weights_may_lie_in_any_order() -> None:

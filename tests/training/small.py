@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from carrara.recipe import Recipe, changed, check
 from carrara.training import checkpoints
 from carrara.training.budget import Asked
+from carrara.training.computing import Computing
 from carrara.training.learner import Learner
 from carrara.training.run import CHECKPOINTS, MODEL, Run
 from carrara.training.settings import Training
@@ -30,6 +31,7 @@ CONTENT: dict[str, Any] = {
         "previews": 2,
         "checkpoint_s": 0,
         "precision": "float32",
+        "kernels": "native",
         "keep": 3,
     },
     "sampling": {"sampler": "euler", "steps": 2},
@@ -103,7 +105,7 @@ class Toy:
     """A trainable with one Line; its losses are told by a function of the Line and the images' numbers."""
 
     def __init__(self, loss: Callable[[Line, Tensor], Tensor]) -> None:
-        self.precision = "float32"
+        self.computing = Computing()
         self.line = Line()
         self.players: dict[str, nn.Module] = {"line": self.line}
         self.memory: nn.Module = nn.Module()

@@ -12,6 +12,7 @@ from carrara.training import run as run_module
 KINDS = {
     "float32": [],
     "bf16": ["training.precision=bf16"],
+    "torch": ["training.kernels=torch"],
     "importance": ["train_times.kind=importance", "training.spread=independent"],
     "buffers": ["network.kind=small:Normed", "training.weight_decay=0.1", "training.cooldown=1"],
 }

@@ -11,6 +11,7 @@ from small import BATCH, differing, images_on_disk, metrics, opened, recipe, sta
 import carrara
 from carrara.errors import InputError, NonFinite
 from carrara.training.budget import Asked
+from carrara.training.computing import Computing, candidates
 from carrara.training.run import Run, first_difference
 
 
@@ -130,19 +131,30 @@ def test_a_run_killed_while_it_began_begins_again(tmp_path: Path, left: str) -> 
     assert (tmp_path / "run.json").is_file()
 
 
-def test_the_precision_is_chosen_once_and_kept(tmp_path: Path) -> None:
-    run = opened(tmp_path, changes=["training.precision=auto"])
-    chosen = run.trainable.precision
-    assert chosen in ("bf16", "float32")
+AUTO = ["training.precision=auto", "training.kernels=auto"]
+
+
+def test_what_is_computed_in_is_chosen_once_and_kept(tmp_path: Path) -> None:
+    run = opened(tmp_path, changes=AUTO)
+    chosen = run.trainable.computing
+    assert chosen in candidates(run.settings)
     assert run.learner.images == 0 and all(p.grad is None for p in run.model.denoiser.parameters())
-    other = {"bf16": "float32", "float32": "bf16"}[chosen]
     facts = json.loads((tmp_path / "run.json").read_text())
-    (tmp_path / "run.json").write_text(json.dumps({**facts, "precision": other}))
-    assert opened(tmp_path, changes=["training.precision=auto"]).trainable.precision == other
+    for other in (each for each in candidates(run.settings) if each != chosen):
+        (tmp_path / "run.json").write_text(json.dumps({**facts, **other.as_dict()}))
+        assert opened(tmp_path, changes=AUTO).trainable.computing == other
 
 
-def test_measuring_the_precision_teaches_nothing(tmp_path: Path) -> None:
+def test_a_run_of_before_there_were_kernels_goes_on_with_torchs(tmp_path: Path) -> None:
+    opened(tmp_path)
+    facts = json.loads((tmp_path / "run.json").read_text())
+    del facts["kernels"]
+    (tmp_path / "run.json").write_text(json.dumps(facts))
+    assert opened(tmp_path).trainable.computing == Computing(facts["precision"], "torch")
+
+
+def test_measuring_what_to_compute_in_teaches_nothing(tmp_path: Path) -> None:
     changes = ["train_times.kind=importance"]
     plain = state(opened(tmp_path / "plain", changes=changes))
-    auto = state(opened(tmp_path / "auto", changes=[*changes, "training.precision=auto"]))
+    auto = state(opened(tmp_path / "auto", changes=[*changes, *AUTO]))
     assert differing(plain, auto) == []

@@ -106,7 +106,7 @@ def introduce(run: Run, threads: int, voice: Voice) -> None:
         parameters=model.parameters,
         threads=threads,
         processes=run.world.size,
-        precision=run.trainable.precision,
+        **run.trainable.computing.as_dict(),
         resumed_from=begun,
         budget_images=run.budget,
     )
@@ -115,7 +115,7 @@ def introduce(run: Run, threads: int, voice: Voice) -> None:
     voice.say(f"recipe      {run.recipe.name}, seed {run.recipe.seed}, {length(run)}")
     voice.say(f"data        {data.name}: {len(data.train):,} to train on, {len(data.heldout):,} held out, {shape}")
     voice.say(f"network     {model.parameters:,} parameters")
-    voice.say(f"computing   {in_words(threads)}{together}, {run.trainable.precision}")
+    voice.say(f"computing   {in_words(threads)}{together}, {run.trainable.computing}")
     voice.say(f"folder      {run.folder} ({standing(run)})")
 
 

@@ -28,15 +28,20 @@ def packed(weight: Tensor, rough: bool, back: bool) -> Tensor:
 
     Kept with the weights until they change, so that a network that is evaluated many times transforms them once.
     """
-    name = f"_carrara_packed_{rough:d}{back:d}"
-    version = (weight._version, weight.data_ptr())
+    name, content = f"_carrara_packed_{rough:d}{back:d}", _content(weight)
     kept = getattr(weight, name, None)
-    if kept is not None and kept[0] == version:
+    if kept is not None and kept[0] == content:
         found: Tensor = kept[1]
         return found
     made = _pack(weight.detach().float(), rough, back)
-    setattr(weight, name, (version, made))
+    setattr(weight, name, (content, made))
     return made
+
+
+def _content(weight: Tensor) -> tuple[int, tuple[int, ...]]:
+    """What the weights are, as the sum of their bits: torch's count of changes misses those of fused optimisers."""
+    bits = weight.detach().view({2: torch.int16, 4: torch.int32}[weight.element_size()])
+    return int(bits.sum()), weight.stride()
 
 
 def _pack(weight: Tensor, rough: bool, back: bool) -> Tensor:

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from carrara.errors import InputError
-from carrara.training.trainable import Trainable
 
 MARGIN = 0.97
 """The share of the time left that is given to training: writing the model takes some."""
@@ -85,24 +82,3 @@ class Pace:
         """Whether the rate is known well enough: after 8 % of the minutes, at most 20 s, and 5 steps."""
         assert asked.minutes is not None
         return len(self.times) >= 5 and time.monotonic() - self.start > min(20.0, asked.minutes * 60 * 0.08)
-
-
-def faster_precision(trainable: Trainable, steps: int = 3) -> str:
-    """ "bf16" or "float32", whichever trains faster here: forward and backward, the best of `steps` after one to warm up."""
-    before = trainable.precision
-    best = {}
-    for precision in ("float32", "bf16"):
-        trainable.precision = precision
-        best[precision] = min(_seconds(trainable) for _ in range(steps + 1))
-    trainable.precision = before
-    return min(best, key=lambda name: best[name])
-
-
-def _seconds(trainable: Trainable) -> float:
-    start = time.perf_counter()
-    for name, player in trainable.players.items():
-        player.eval()  # What learns from losses must not learn from these.
-        torch.autograd.backward(trainable.loss(name, 0, 32).mean())
-        player.zero_grad(set_to_none=True)
-        player.train()
-    return time.perf_counter() - start

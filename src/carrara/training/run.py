@@ -19,7 +19,8 @@ from carrara.evaluation.pictures import grid
 from carrara.model import Model, build
 from carrara.recipe import Recipe, check, parse
 from carrara.training import checkpoints
-from carrara.training.budget import Asked, Pace, faster_precision
+from carrara.training.budget import Asked, Pace
+from carrara.training.computing import candidates, fastest, kept
 from carrara.training.learner import Learner, Record
 from carrara.training.metrics import Metrics
 from carrara.training.signals import Ear, listening
@@ -145,7 +146,7 @@ class Run:
             "data_fingerprint": data.fingerprint,
             "training_images_seen": self.learner.images,
             "training_seconds": round(self.seconds),
-            "precision": self.trainable.precision,
+            **self.trainable.computing.as_dict(),
             **{key: self.facts[key] for key in ("date", "carrara", "commit", "torch", "processor", "threads")},
             **{key: round(value, 5) for key, value in self.figures.items()},
         }
@@ -157,7 +158,7 @@ class Run:
             raise InputError(
                 f"the data has changed since the run in {self.folder} began; choose another folder with --out"
             )
-        self.trainable.precision = facts["precision"]
+        self.trainable.computing = kept(facts)
         return facts
 
     def _facts(self, recipe: Recipe) -> dict[str, Any]:
@@ -166,13 +167,12 @@ class Run:
         if path.is_file():
             kept: dict[str, Any] = files.read_json(path)
             return kept
-        precision = self.settings.precision
         facts = {
             **about.surroundings(),
             "seed": recipe.seed,
             "asked": self.asked.as_dict(),
             "budget_images": self.asked.budget(self.settings.batch),
-            "precision": faster_precision(self.trainable) if precision == "auto" else precision,
+            **fastest(self.trainable, candidates(self.settings)).as_dict(),
             "data": self.dataset.fingerprint,
         }
         files.write(self.folder / RECIPE, recipe.to_yaml())

@@ -33,7 +33,9 @@ class Training:
     spread: Literal["independent", "stratified"] = "stratified"
     """How the times of a batch are drawn."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """What the network computes in; auto measures at the start and keeps the faster for the whole run."""
+    """What the network computes in; auto measures at the start and keeps the fastest for the whole run."""
+    kernels: Literal["auto", "native", "torch"] = "auto"
+    """Whose kernels compute it on a CPU, carrara's own or torch's; auto as for the precision, and measured with it."""
     previews: int = 8
     """Sample pictures taken on the way."""
     checkpoint_s: float = 60.0

@@ -17,6 +17,7 @@ from carrara.model import Model
 from carrara.rng import Streams
 from carrara.sampling import moved
 from carrara.times import TrainTimes, spread_uniforms
+from carrara.training.computing import Computing, candidates
 from carrara.training.settings import Training
 from carrara.training.world import World
 
@@ -27,8 +28,8 @@ HELDOUT_IMAGES = 512
 class Trainable(Protocol):
     """Anything the loop can train: one player or several (a GAN has two), each with its own loss."""
 
-    precision: str
-    """ "bf16" or "float32": what the networks compute in."""
+    computing: Computing
+    """What the networks compute in."""
 
     @property
     def players(self) -> Mapping[str, nn.Module]:
@@ -63,7 +64,7 @@ class Diffusion:
     ) -> None:
         self.model, self.times, self.dataset, self.settings, self.seed = model, times, dataset, settings, seed
         self.world = world or World()
-        self.precision: str = settings.precision
+        self.computing = candidates(settings)[0]
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
 
@@ -100,7 +101,7 @@ class Diffusion:
     def _loss(self, media: Tensor, t: Tensor, cond: Any, rng: Streams) -> Tensor:
         device = self.model.denoiser.device
         x0 = self.model.codec.encode(media.to(device))
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with self.computing.within(device):
             return self.model.denoiser.loss(x0, t, moved(cond, device), rng)
 
 
