@@ -44,11 +44,14 @@ def commit() -> str | None:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """The processor's name, with its family and model where the name leaves open which one it is: "AMD EPYC (family 26, model 2)"."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    numbers = [f"{name} {told[key]}" for name, key in (("family", "cpu family"), ("model", "model")) if key in told]
+    return told["model name"] + (f" ({', '.join(numbers)})" if numbers else "")
 
 
 def _git(folder: Path, *words: str) -> str:
