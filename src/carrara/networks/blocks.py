@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def groups(channels: int) -> int:
@@ -14,11 +17,17 @@ def groups(channels: int) -> int:
     return max(g for g in (1, 2, 4, 8) if channels % g == 0 and channels // g >= min(8, channels))
 
 
-def zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Conv2d | nn.Linear:
+def zeroed(layer: Layer) -> Layer:
     """The layer with all parameters set to zero, so that its branch begins as nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+def padded(x: Tensor, multiple: int) -> Tensor:
+    """x with its right and bottom edge repeated until both sides are multiples."""
+    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
 class Fourier(nn.Module):

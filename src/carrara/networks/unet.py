@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carrara.errors import InputError
-from carrara.networks.blocks import Attention, Fourier, Residual, groups, zeroed
+from carrara.networks.blocks import Attention, Fourier, Residual, groups, padded, zeroed
+from carrara.networks.options import require
 
 ATTEND = 8
 """The longest side, in folded pixels, at which attention runs."""
@@ -67,7 +67,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         emb = F.silu(self.embed(level, cond))
-        h = self.enter(F.pixel_unshuffle(_padded(x, self.multiple), self.fold))
+        h = self.enter(F.pixel_unshuffle(padded(x, self.multiple), self.fold))
         skips = [h]
         for stage in self.down:
             h = stage(h, emb)
@@ -160,14 +160,12 @@ def _decoder(
 
 def _check(width: int, depth: int, dropout: float, head_width: int) -> None:
     """Raises InputError for options that make no network."""
-    for name, value, holds, rule in (
+    require(
         ("width", width, width >= 8 and width % 8 == 0, "a multiple of 8, at least 8"),
         ("depth", depth, depth >= 1, "at least 1 block a resolution"),
         ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
         ("head_width", head_width, head_width >= 1, "at least 1"),
-    ):
-        if not holds:
-            raise InputError(f"network.{name} is {value}; it must be {rule}")
+    )
 
 
 def _sides(side: int) -> list[int]:
@@ -176,9 +174,3 @@ def _sides(side: int) -> list[int]:
     while sides[-1] > ATTEND or (len(sides) == 1 and side > 4):
         sides.append(-(-sides[-1] // 2))
     return sides
-
-
-def _padded(x: Tensor, multiple: int) -> Tensor:
-    """x with its right and bottom edge repeated until both sides are multiples."""
-    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
