@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from carrara.networks import ops
 from carrara.networks.blocks import zeroed
+from carrara.networks.recompute import Recomputable
 
 PER_BLOCK = 6
 """Vectors that a block is told: shift, scale and gate for attention, and the same for the MLP."""
@@ -37,7 +38,7 @@ class Transformer(nn.Module):
         return ops.layer_norm(x, scale, shift)
 
 
-class Block(nn.Module):
+class Block(Recomputable):
     """Attention, then an MLP, each on normed tokens that are scaled and shifted, each added through a gate.
 
     x (B, N, width) and six vectors (B, width) -> (B, N, width). With gates of zero it is the identity.

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from carrara.networks.blocks import Attention, Fourier, Residual, groups, padded, zeroed
 from carrara.networks.options import require
+from carrara.networks.recompute import Recomputable
 
 ATTEND = 8
 """The longest side, in folded pixels, at which attention runs."""
@@ -74,7 +75,7 @@ class UNet(nn.Module):
             skips.append(h)
         h = self.middle(h, emb)
         for stage in self.up:
-            h = stage(h, emb) if isinstance(stage, Upsample) else stage(torch.cat([h, skips.pop()], dim=1), emb)
+            h = stage(h, emb) if isinstance(stage, Upsample) else stage(h, emb, skips.pop())
         h = F.pixel_shuffle(self.leave(F.silu(self.norm(h))), self.fold)
         return h[..., : x.shape[-2], : x.shape[-1]]
 
@@ -88,8 +89,8 @@ class UNet(nn.Module):
         return out
 
 
-class Stage(nn.Module):
-    """A residual block, and attention after it where asked."""
+class Stage(Recomputable):
+    """A residual block, and attention after it where asked, of x and of what is put beside it on the way up."""
 
     def __init__(
         self, inputs: int, outputs: int, embedding: int, attend: bool, dropout: float, head_width: int
@@ -98,8 +99,9 @@ class Stage(nn.Module):
         self.block = Residual(inputs, outputs, embedding, dropout)
         self.attention = Attention(outputs, head_width) if attend else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        out: Tensor = self.attention(self.block(x, embedding))
+    def forward(self, x: Tensor, embedding: Tensor, beside: Tensor | None = None) -> Tensor:
+        joined = x if beside is None else torch.cat([x, beside], dim=1)
+        out: Tensor = self.attention(self.block(joined, embedding))
         return out
 
 

@@ -18,6 +18,7 @@ from carrara.networks import ops
 from carrara.networks.blocks import padded, zeroed
 from carrara.networks.layers import Conv3x3, GroupNorm
 from carrara.networks.options import require
+from carrara.networks.recompute import Recomputable
 
 LONGEST = 1000
 """What the sinusoids are told at level 1: the number of steps that DDPM counts."""
@@ -101,7 +102,7 @@ class UNet2D(nn.Module):
         for layer in self.middle:
             h = layer(h, emb)
         for layer in self.up:
-            h = layer(h, emb) if isinstance(layer, Upsample) else layer(torch.cat([h, skips.pop()], dim=1), emb)
+            h = layer(h, emb) if isinstance(layer, Upsample) else layer(h, emb, skips.pop())
         out: Tensor = self.leave(self.norm(h, silu=True))
         return out[..., : x.shape[-2], : x.shape[-1]]
 
@@ -178,16 +179,17 @@ def _pointwise(x: Tensor, layer: nn.Linear) -> Tensor:
     return F.conv2d(x, layer.weight[:, :, None, None], layer.bias)
 
 
-class Stage(nn.Module):
-    """A residual block, and attention after it where asked."""
+class Stage(Recomputable):
+    """A residual block, and attention after it where asked, of x and of what is put beside it on the way up."""
 
     def __init__(self, inputs: int, outputs: int, shared: Shared, attend: bool, normed: bool = True) -> None:
         super().__init__()
         self.block = Residual(inputs, outputs, shared)
         self.attention = Attention(outputs, shared, normed) if attend else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        out: Tensor = self.attention(self.block(x, embedding))
+    def forward(self, x: Tensor, embedding: Tensor, beside: Tensor | None = None) -> Tensor:
+        joined = x if beside is None else torch.cat([x, beside], dim=1)
+        out: Tensor = self.attention(self.block(joined, embedding))
         return out
 
 

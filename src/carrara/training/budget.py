@@ -87,22 +87,24 @@ class Pace:
         return len(self.times) >= 5 and time.monotonic() - self.start > min(20.0, asked.minutes * 60 * 0.08)
 
 
-def faster_precision(trainable: Trainable, steps: int = 3) -> str:
-    """ "bf16" or "float32", whichever trains faster here: forward and backward, the best of `steps` after one to warm up."""
+def faster_precision(trainable: Trainable, part: int = 32, steps: int = 3) -> str:
+    """ "bf16" or "float32", whichever trains faster here: forward and backward of at most `part` images, and at most 32,
+    the best of `steps` after one to warm up.
+    """
     before = trainable.precision
     best = {}
     for precision in ("float32", "bf16"):
         trainable.precision = precision
-        best[precision] = min(_seconds(trainable) for _ in range(steps + 1))
+        best[precision] = min(_seconds(trainable, min(part, 32)) for _ in range(steps + 1))
     trainable.precision = before
     return min(best, key=lambda name: best[name])
 
 
-def _seconds(trainable: Trainable) -> float:
+def _seconds(trainable: Trainable, count: int) -> float:
     start = time.perf_counter()
     for name, player in trainable.players.items():
         player.eval()  # What learns from losses must not learn from these.
-        torch.autograd.backward(trainable.loss(name, 0, 32).mean())
+        torch.autograd.backward(trainable.loss(name, 0, count).mean())
         player.zero_grad(set_to_none=True)
         player.train()
     return time.perf_counter() - start
