@@ -27,8 +27,8 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
 
 
-def test_changelog_begins_with_this_version() -> None:
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+def test_changelog_s_newest_release_is_this_version() -> None:
+    newest = re.search(r"^## (\S+) \(\d", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert newest is not None
     assert newest.group(1) == carrara.__version__
 

@@ -44,7 +44,7 @@ def commit() -> str | None:
 
 
 def processor() -> str:
-    """The processor's name, with its family and model where the name leaves open which one it is: "AMD EPYC (family 26, model 2)"."""
+    """The processor's name, with its family and model, for names are shared: "AMD EPYC (family 26, model 2)"."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

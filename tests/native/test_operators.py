@@ -81,7 +81,11 @@ def test_a_group_norm_is_torchs(
     b: int, c: int, side: int, groups: int, each: bool, silu: bool, dtype: torch.dtype, bound: float
 ) -> None:
     shape = (b, c) if each else (c,)
-    inputs = [drawn(b, c, side, side, seed=1, dtype=dtype) * 2 + 3, 1 + drawn(*shape, seed=2) / 2, drawn(*shape, seed=3)]
+    inputs = [
+        drawn(b, c, side, side, seed=1, dtype=dtype) * 2 + 3,
+        1 + drawn(*shape, seed=2) / 2,
+        drawn(*shape, seed=3),
+    ]
 
     def theirs(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         h = F.group_norm(x, groups, eps=1e-5).flatten(2) * scale[..., None] + shift[..., None]
@@ -193,12 +197,18 @@ def test_weights_may_lie_in_any_order() -> None:
     x, w = drawn(4, 8, 12, 12), drawn(6, 8, 3, 3, seed=1)
     turned = w.contiguous(memory_format=torch.channels_last)
     slope = drawn(4, 6, 12, 12, seed=2)
-    mine, wanted = ([convolution.conv3x3(x, each, None, None), convolution.conv3x3_input(slope, each)] for each in (turned, w))
+    mine, wanted = (
+        [convolution.conv3x3(x, each, None, None), convolution.conv3x3_input(slope, each)] for each in (turned, w)
+    )
     assert all(torch.equal(a, b) for a, b in zip(mine, wanted, strict=True))
 
 
 def test_torch_knows_the_operators() -> None:
-    x, w, one = drawn(2, 8, 6, 6).requires_grad_(), drawn(8, 8, 3, 3).requires_grad_(), torch.ones(8, requires_grad=True)
+    x, w, one = (
+        drawn(2, 8, 6, 6).requires_grad_(),
+        drawn(8, 8, 3, 3).requires_grad_(),
+        torch.ones(8, requires_grad=True),
+    )
     torch.library.opcheck(convolution.conv3x3, (x, w, one, x))
     torch.library.opcheck(norms.group_norm, (x, one, one, 2, 1e-5, True))
     tokens = drawn(2, 6, 24).requires_grad_()

@@ -28,6 +28,6 @@ def chosen(kernels: Kernels) -> Iterator[None]:
         _CHOICE.reset(token)
 
 
-def wanted() -> bool:
-    """Whether native kernels are to be used where they can be."""
-    return _CHOICE.get() == "native"
+def current() -> Kernels:
+    """The kernels that are chosen here."""
+    return _CHOICE.get()

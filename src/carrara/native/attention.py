@@ -1,6 +1,6 @@
 """Self-attention over few tokens as a torch operator with its gradient, reading q, k and v where they lie.
 
-Scores are never written out between forward and backward: they are computed again from q and k, as in FlashAttention (Dao et al., 2022).
+Scores are not kept between forward and backward: they are computed again from q and k, as in FlashAttention (Dao et al., 2022).
 """
 
 from __future__ import annotations

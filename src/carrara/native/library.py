@@ -33,9 +33,9 @@ SIGNATURES = {
     "carrara_convolve": ("pppppiiiiiiii", ctypes.c_int),
     "carrara_weights": ("pppiiiiiiii", ctypes.c_int),
     "carrara_group_norm": ("pppipppiiiifiii", ctypes.c_int),
-    "carrara_group_norm_adjoint": ("ppppi" "ppppp" "iiiiiii", ctypes.c_int),
+    "carrara_group_norm_adjoint": ("ppppipppppiiiiiii", ctypes.c_int),
     "carrara_attend": ("pppippiiiiiii", ctypes.c_int),
-    "carrara_attend_adjoint": ("pppipppppp" "iiiiiii", ctypes.c_int),
+    "carrara_attend_adjoint": ("pppippppppiiiiiii", ctypes.c_int),
     "carrara_layer_norm": ("pppipppiiifii", None),
     "carrara_layer_norm_adjoint": ("pppipppppiiiii", None),
 }
@@ -95,7 +95,9 @@ def _processor() -> list[str]:
     """What this processor is and can do."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else [platform.processor()]
-    return sorted({line for line in lines if line.startswith(("model", "cpu family", "flags", "Features", "CPU part"))})
+    return sorted(
+        {line for line in lines if line.startswith(("model", "cpu family", "flags", "Features", "CPU part"))}
+    )
 
 
 def _typed(made: ctypes.CDLL) -> ctypes.CDLL:

@@ -4,4 +4,8 @@ To add one, write a module whose constructor takes `channels`, `size` and `class
 give it an entry here: its annotations are its recipe's schema.
 """
 
-NETWORKS: dict[str, str] = {"unet": "carrara.networks.unet:UNet"}
+NETWORKS: dict[str, str] = {
+    "unet": "carrara.networks.unet:UNet",
+    "unet2d": "carrara.networks.unet2d:UNet2D",
+    "dit": "carrara.networks.dit:DiT",
+}

@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from carrara.networks import ops
+from carrara.networks.layers import Conv1x1, Conv3x3, GroupNorm
 
-
-L = TypeVar("L", bound=nn.Module)
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def groups(channels: int) -> int:
@@ -19,11 +20,17 @@ def groups(channels: int) -> int:
     return max(g for g in (1, 2, 4, 8) if channels % g == 0 and channels // g >= min(8, channels))
 
 
-def zeroed(layer: L) -> L:
+def zeroed(layer: Layer) -> Layer:
     """The layer with all parameters set to zero, so that its branch begins as nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
+
+
+def padded(x: Tensor, multiple: int) -> Tensor:
+    """x with its right and bottom edge repeated until both sides are multiples."""
+    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 
 class Fourier(nn.Module):
@@ -41,36 +48,11 @@ class Fourier(nn.Module):
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
-class Conv3x3(nn.Conv2d):
-    """A 3×3 convolution with a border of one: (B, inputs, H, W) -> (B, outputs, H, W), + `more` where given."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3, padding=1)
-
-    def forward(self, x: Tensor, more: Tensor | None = None) -> Tensor:
-        return ops.conv3x3(x, self.weight, self.bias, more)
-
-
-class Conv1x1(nn.Conv2d):
-    """A mixture of each pixel's channels: (B, inputs, H, W) -> (B, outputs, H, W)."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.conv1x1(x, self.weight, self.bias)
-
-
-class Norm(nn.GroupNorm):
-    """GroupNorm over `groups(channels)` groups, scaled and shifted where that is given, (B, C) each, and SiLU where asked."""
+class Norm(GroupNorm):
+    """GroupNorm over `groups(channels)` groups."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(groups(channels), channels)
-
-    def forward(
-        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, silu: bool = False
-    ) -> Tensor:
-        return ops.group_norm(x, self.num_groups, self.weight, self.bias, scale, shift, silu, self.eps)
 
 
 class Residual(nn.Module):

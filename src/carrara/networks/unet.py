@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carrara.errors import InputError
-from carrara.networks.blocks import Attention, Conv1x1, Conv3x3, Fourier, Norm, Residual, zeroed
+from carrara.networks.blocks import Attention, Fourier, Norm, Residual, padded, zeroed
+from carrara.networks.layers import Conv1x1, Conv3x3
+from carrara.networks.options import require
+from carrara.networks.recompute import Recomputable
 
 ATTEND = 8
 """The longest side, in folded pixels, at which attention runs."""
@@ -67,14 +69,14 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         emb = F.silu(self.embed(level, cond))
-        h = self.enter(F.pixel_unshuffle(_padded(x, self.multiple), self.fold))
+        h = self.enter(F.pixel_unshuffle(padded(x, self.multiple), self.fold))
         skips = [h]
         for stage in self.down:
             h = stage(h, emb)
             skips.append(h)
         h = self.middle(h, emb)
         for stage in self.up:
-            h = stage(h, emb) if isinstance(stage, Upsample) else stage(torch.cat([h, skips.pop()], dim=1), emb)
+            h = stage(h, emb) if isinstance(stage, Upsample) else stage(h, emb, skips.pop())
         h = F.pixel_shuffle(self.leave(self.norm(h, silu=True)), self.fold)
         return h[..., : x.shape[-2], : x.shape[-1]]
 
@@ -88,8 +90,8 @@ class UNet(nn.Module):
         return out
 
 
-class Stage(nn.Module):
-    """A residual block, and attention after it where asked."""
+class Stage(Recomputable):
+    """A residual block, and attention after it where asked, of x and of what is put beside it on the way up."""
 
     def __init__(
         self, inputs: int, outputs: int, embedding: int, attend: bool, dropout: float, head_width: int
@@ -98,8 +100,9 @@ class Stage(nn.Module):
         self.block = Residual(inputs, outputs, embedding, dropout)
         self.attention = Attention(outputs, head_width) if attend else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        out: Tensor = self.attention(self.block(x, embedding))
+    def forward(self, x: Tensor, embedding: Tensor, beside: Tensor | None = None) -> Tensor:
+        joined = x if beside is None else torch.cat([x, beside], dim=1)
+        out: Tensor = self.attention(self.block(joined, embedding))
         return out
 
 
@@ -160,14 +163,12 @@ def _decoder(
 
 def _check(width: int, depth: int, dropout: float, head_width: int) -> None:
     """Raises InputError for options that make no network."""
-    for name, value, holds, rule in (
+    require(
         ("width", width, width >= 8 and width % 8 == 0, "a multiple of 8, at least 8"),
         ("depth", depth, depth >= 1, "at least 1 block a resolution"),
         ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
         ("head_width", head_width, head_width >= 1, "at least 1"),
-    ):
-        if not holds:
-            raise InputError(f"network.{name} is {value}; it must be {rule}")
+    )
 
 
 def _sides(side: int) -> list[int]:
@@ -176,9 +177,3 @@ def _sides(side: int) -> list[int]:
     while sides[-1] > ATTEND or (len(sides) == 1 and side > 4):
         sides.append(-(-sides[-1] // 2))
     return sides
-
-
-def _padded(x: Tensor, multiple: int) -> Tensor:
-    """x with its right and bottom edge repeated until both sides are multiples."""
-    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x

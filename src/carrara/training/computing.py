@@ -56,23 +56,25 @@ def candidates(settings: Training) -> list[Computing]:
     ]
 
 
-def fastest(trainable: Trainable, among: Sequence[Computing], steps: int = 3) -> Computing:
-    """The one that trains fastest here: forward and backward, the best of `steps` after one to warm up."""
+def fastest(trainable: Trainable, among: Sequence[Computing], part: int = 32, steps: int = 3) -> Computing:
+    """The one that trains fastest here: forward and backward of at most `part` images, and at most 32, the best of `steps` after
+    one to warm up.
+    """
     if len(among) == 1:
         return among[0]
     before, best = trainable.computing, {}
     for computing in among:
         trainable.computing = computing
-        best[computing] = min(_seconds(trainable) for _ in range(steps + 1))
+        best[computing] = min(_seconds(trainable, min(part, 32)) for _ in range(steps + 1))
     trainable.computing = before
     return min(best, key=lambda each: best[each])
 
 
-def _seconds(trainable: Trainable) -> float:
+def _seconds(trainable: Trainable, count: int) -> float:
     start = time.perf_counter()
     for name, player in trainable.players.items():
         player.eval()  # What learns from losses must not learn from these.
-        torch.autograd.backward(trainable.loss(name, 0, 32).mean())
+        torch.autograd.backward(trainable.loss(name, 0, count).mean())
         player.zero_grad(set_to_none=True)
         player.train()
     return time.perf_counter() - start

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from carrara.errors import NonFinite
+from carrara.networks.recompute import recompute
 from carrara.rng import derive
 from carrara.training.settings import Training
 from carrara.training.trainable import Trainable
@@ -50,6 +51,8 @@ class Learner:
     def __init__(self, trainable: Trainable, settings: Training, seed: int, world: World | None = None) -> None:
         self.trainable, self.settings, self.seed, self.world = trainable, settings, seed, world or World()
         self.images = 0
+        for player in trainable.players.values():
+            recompute(player, settings.checkpointing)
         self.parameters = {name: dict(player.named_parameters()) for name, player in trainable.players.items()}
         self.average = {
             name: {key: p.detach().clone() for key, p in named.items()} for name, named in self.parameters.items()
@@ -92,13 +95,10 @@ class Learner:
             buffer.copy_(values[key])
 
     def _turn(self, name: str, player: nn.Module, lr: float) -> tuple[float, float]:
-        start, count = self.world.share(self.images, self.settings.batch)
         player.train()
-        with seeded(derive(self.seed, self.world.rank, self.images)):
-            loss = self.trainable.loss(name, start, count).mean()
-        torch.autograd.backward(loss)
+        loss = self._accumulated(name)
         gradients = [p.grad for p in self.parameters[name].values() if p.grad is not None]
-        self.world.average_([loss.detach(), *gradients])
+        self.world.average_([loss, *gradients])
         norm = nn.utils.get_total_norm(gradients)
         self._check(name, loss, norm)  # Before clipping, which would spread one gradient's NaN over all.
         nn.utils.clip_grads_with_norm_(self.parameters[name].values(), self.settings.clip, norm)
@@ -106,7 +106,18 @@ class Learner:
             group["lr"] = lr
         self.optimisers[name].step()
         self.optimisers[name].zero_grad(set_to_none=True)
-        return loss.detach().item(), norm.item()
+        return loss.item(), norm.item()
+
+    def _accumulated(self, name: str) -> Tensor:
+        """The mean loss of this process's share of the batch, whose gradient is left in the parameters, part after part."""
+        start, count = self.world.share(self.images, self.settings.batch)
+        parts, losses = self.settings.accumulate, []
+        for first in range(0, count, count // parts):
+            with seeded(derive(self.seed, self.world.rank, self.images + first)):
+                loss = self.trainable.loss(name, start + first, count // parts).mean() / parts
+            torch.autograd.backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def _check(self, name: str, loss: Tensor, norm: Tensor) -> None:
         """Raises NonFinite naming the step and the tensor; the weights are still those of the last good step."""

@@ -57,8 +57,7 @@ class Run:
         self.dataset = dataset_of(recipe)
         self.recipe = recipe.measured(data_std(recipe.build("codec"), self.dataset.train))
         self.settings = self.recipe.build("training")
-        if self.settings.batch % self.world.size:
-            raise InputError(f"training.batch {self.settings.batch} cannot be shared by {self.world.size} processes")
+        self.settings.check_shared(self.world.size)
         self.model: Model = build(self.recipe, self.dataset.shape, self.dataset.classes)
         self.trainable = Diffusion(
             self.model, self.recipe.build("train_times"), self.dataset, self.settings, recipe.seed, self.world
@@ -172,7 +171,7 @@ class Run:
             "seed": recipe.seed,
             "asked": self.asked.as_dict(),
             "budget_images": self.asked.budget(self.settings.batch),
-            **fastest(self.trainable, candidates(self.settings)).as_dict(),
+            **fastest(self.trainable, candidates(self.settings), self.settings.part).as_dict(),
             "data": self.dataset.fingerprint,
         }
         files.write(self.folder / RECIPE, recipe.to_yaml())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from carrara.errors import RecipeError
+from carrara.errors import InputError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,12 @@ class Training:
 
     batch: int = 64
     """Images a step, over all processes together."""
+    accumulate: int = 1
+    """Parts that each process computes its share of a batch in, one after the other: the same gradient, to rounding, in less
+    memory. Dropout draws anew for each part."""
+    checkpointing: bool = False
+    """Whether the networks' blocks keep only what they are given and are computed again in backward: the same gradients in
+    less memory, for about a third more time. (Not the run's checkpoints, which are always written.)"""
     lr: float = 1e-3
     """The learning rate at its height."""
     warmup_images: int = 5_000
@@ -43,9 +49,26 @@ class Training:
     keep: int = 2
     """Checkpoints kept: the newest."""
 
+    @property
+    def part(self) -> int:
+        """The images that are computed at once, where one process trains."""
+        return self.batch // self.accumulate
+
+    def check_shared(self, processes: int) -> None:
+        """Raises InputError where a batch cannot be shared evenly by so many processes, each in its parts."""
+        if self.batch % (processes * self.accumulate):
+            parts = f", in {self.accumulate} parts each" if self.accumulate > 1 else ""
+            raise InputError(f"training.batch {self.batch} cannot be shared by {processes} processes{parts}")
+
     def __post_init__(self) -> None:
         for name, holds, rule in (
             ("batch", self.batch >= 1, "at least 1"),
+            ("accumulate", self.accumulate >= 1, "at least 1"),
+            (
+                "accumulate",
+                self.batch % max(1, self.accumulate) == 0,
+                f"a number that divides training.batch, {self.batch}",
+            ),
             ("lr", self.lr > 0, "positive"),
             ("warmup_images", self.warmup_images >= 0, "0 or more"),
             ("cooldown", 0 <= self.cooldown <= 1, "between 0 and 1"),

@@ -67,6 +67,7 @@ class Diffusion:
         self.computing = candidates(settings)[0]
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
+        self._shown: list[tuple[Tensor, Tensor]] = []
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""
@@ -78,7 +79,7 @@ class Diffusion:
         t, factor = self.times.draw(u, self.model.denoiser.process.schedule)
         loss = self._loss(batch["media"], t, cond, rng)
         if self.model.denoiser.training:
-            self.times.update(self.world.gather(t), self.world.gather(loss.detach().cpu()))
+            self._learn(start, t, loss.detach().cpu())
         return loss * factor.to(loss)
 
     def heldout(self) -> dict[str, float]:
@@ -92,6 +93,15 @@ class Diffusion:
             losses = [self._heldout(picked, t, rows) for rows in _slices(count, 128)]
         self.model.denoiser.train()
         return {"heldout_loss": float(torch.cat(losses).mean())}
+
+    def _learn(self, start: int, t: Tensor, loss: Tensor) -> None:
+        """Shows the times the losses of a batch: all at once, so that its parts are drawn alike and learnt from like a whole."""
+        batch = self.settings.batch
+        first, count = self.world.share(start - start % batch, batch)
+        self._shown = [*(self._shown if start > first else []), (t, loss)]
+        times, losses = (torch.cat(parts) for parts in zip(*self._shown, strict=True))
+        if len(times) == count:
+            self.times.update(self.world.gather(times), self.world.gather(losses))
 
     def _heldout(self, picked: np.ndarray, t: Tensor, rows: slice) -> Tensor:
         batch = take(self.dataset.heldout, picked[rows])

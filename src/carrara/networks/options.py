@@ -1,0 +1,15 @@
+"""What a network's options must be, said in one way."""
+
+from __future__ import annotations
+
+from carrara.errors import InputError
+
+Rule = tuple[str, object, bool, str]
+"""(the option's name, its value, whether the rule holds, the rule in words)."""
+
+
+def require(*rules: Rule) -> None:
+    """Raises InputError for the first rule that does not hold: what was given, and what it must be."""
+    for name, value, holds, rule in rules:
+        if not holds:
+            raise InputError(f"network.{name} is {value}; it must be {rule}")
