@@ -1,9 +1,9 @@
 """Quality against minutes: carrara beside its peers, each trained for as many images as it takes in so many minutes.
 
-`make bench-quality`. First the rate of each contestant is measured, in its fastest mode, and kept in RUNS/rates.json; from then on
-"M minutes" means that rate · 60 · M images, so that a machine that is busy cannot change the result, and neither can training in
-pieces: everything is kept under RUNS (runs/quality), and the command, stopped at any moment, goes on where it was. One measure for
-all: the Fréchet distance of n samples, as `carrara evaluate` has it.
+`make bench-quality`. First the rate of each contestant is measured, the best of several rounds in its fastest mode, and kept in
+RUNS/rates.json; from then on "M minutes" means that rate · 60 · M images, so that a machine that is busy cannot change the result,
+and neither can training in pieces: everything is kept under RUNS (runs/quality), and the command, stopped at any moment, goes on
+where it was. One measure for all: the Fréchet distance of n samples, as `carrara evaluate` has it.
 
 The peers train once for the longest time, with snapshots on the way; carrara, whose learning rate cools down to the end, has a run
 of its own for each.
@@ -73,6 +73,15 @@ class Plan(NamedTuple):
         run = self.root / f"{name}-{longest}-{seed}"
         return Entry(name, minutes, seed, images, run / f"samples-{images}")
 
+    def entries(self, who: Sequence[str], seeds: Sequence[int]) -> list[Entry]:
+        """All figures of these contestants and seeds: seed after seed, and of each the longest time first."""
+        return [
+            self.entry(name, minutes, seed)
+            for seed in seeds
+            for minutes in sorted(self.minutes, reverse=True)
+            for name in who
+        ]
+
 
 def main() -> None:
     """Trains and samples what is asked for and missing, measures everything there is, reports."""
@@ -82,15 +91,9 @@ def main() -> None:
     rates = rates_of.rates(dataset, args.runs / "rates.json", args.measure_rates)
     n = min(args.n, len(dataset.heldout))
     plan = Plan(dataset, rates, args.runs / args.data, sorted(args.minutes), n)
-    for seed in args.seeds if not args.rates_only else ():
-        for name in args.only or [OURS, *CONTESTANTS]:
-            finished(plan, name, seed)
-    entries = [
-        plan.entry(name, minutes, seed)
-        for name in (OURS, *CONTESTANTS)
-        for minutes in plan.minutes
-        for seed in args.seeds
-    ]
+    for entry in () if args.rates_only else plan.entries(args.only or [OURS, *CONTESTANTS], args.seeds):
+        finished(plan, entry)
+    entries = plan.entries([OURS, *CONTESTANTS], args.seeds)
     concluded(plan, [entry for entry in entries if complete(entry, n)], args.data)
 
 
@@ -119,15 +122,10 @@ def names(text: str) -> list[str]:
     return found
 
 
-def finished(plan: Plan, name: str, seed: int) -> None:
-    """Trains and samples a contestant from one seed, as far as that is not done; the longest time is sampled first."""
-    wanted = [plan.entry(name, minutes, seed) for minutes in sorted(plan.minutes, reverse=True)]
-    wanted = [entry for entry in wanted if not complete(entry, plan.n)]
-    if name == OURS:
-        for entry in wanted:
-            our_samples(plan, entry)
-    elif wanted:
-        their_samples(plan, wanted, seed)
+def finished(plan: Plan, entry: Entry) -> None:
+    """Trains and samples what a figure needs, as far as that is not done."""
+    if not complete(entry, plan.n):
+        (our_samples if entry.name == OURS else their_samples)(plan, entry)
 
 
 def complete(entry: Entry, n: int) -> bool:
@@ -151,18 +149,17 @@ def our_samples(plan: Plan, entry: Entry) -> Tensor:
     return in_chunks(plan.n, entry.folder, made)
 
 
-def their_samples(plan: Plan, wanted: Sequence[Entry], seed: int) -> None:
-    """A peer's samples at each of its snapshots, computed in float32 whatever it was trained in."""
-    name, run = wanted[0].name, wanted[0].folder.parent
-    rate, snapshots = plan.rates[name], [plan.images(name, minutes) for minutes in plan.minutes]
+def their_samples(plan: Plan, entry: Entry) -> Tensor:
+    """A peer's samples at one of its snapshots, computed in float32 whatever it was trained in."""
+    make, rate, run = CONTESTANTS[entry.name], plan.rates[entry.name], entry.folder.parent
+    snapshots = [plan.images(entry.name, minutes) for minutes in plan.minutes]
     steps = max(snapshots) // rate["batch"]
-    with seeded(seed):
-        rival = CONTESTANTS[name](plan.dataset, steps, MODES[rate["mode"]])
     if not all(average_of(run, images).is_file() for images in snapshots):
-        trained(rival, plan.dataset, seed, snapshots, run)
-    plain = CONTESTANTS[name](plan.dataset, steps, MODES["float32"])
-    for entry in wanted:
-        sampled(plain, plan.dataset, average_of(run, entry.images), plan.n, entry.folder)
+        with seeded(entry.seed):
+            rival = make(plan.dataset, steps, MODES[rate["mode"]])
+        trained(rival, plan.dataset, entry.seed, snapshots, run)
+    plain = make(plan.dataset, steps, MODES["float32"])
+    return sampled(plain, plan.dataset, average_of(run, entry.images), plan.n, entry.folder)
 
 
 def concluded(plan: Plan, entries: Sequence[Entry], data: str) -> None:

@@ -19,7 +19,7 @@ NOTES = {
     "frechet_ratio_equal_parameters": "the same, over the best peer with as many parameters as ours, within 5 %",
     "seeds": "runs behind each mean",
     "means": "mean Fréchet distance over the seeds, by contestant and minutes",
-    "rows": "every run: minutes are images divided by the contestant's own rate, measured once on the idle machine",
+    "rows": "every run: minutes are images divided by the contestant's own rate, that of its best round, measured once",
     "floor": "the Fréchet distance of held-out pictures",
     "ceiling": "the same for uniform noise",
     "n": "pictures behind each distance",

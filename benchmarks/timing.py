@@ -16,6 +16,10 @@ class Spread(NamedTuple):
     most: float
     rounds: int
 
+    def scaled(self, factor: float) -> Spread:
+        """The rates of `factor` things a call."""
+        return Spread(self.median * factor, self.least * factor, self.most * factor, self.rounds)
+
     def as_dict(self) -> dict[str, float]:
         """The four numbers, rounded to four digits."""
         return {name: float(f"{value:.4g}") for name, value in self._asdict().items()}
