@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -64,6 +64,20 @@ bench-likelihood: $(VENV) data
 bench-samplers: $(VENV)
 	$(PIP) --no-deps k-diffusion==0.1.1.post1
 	$(BIN)/python -m benchmarks.samplers
+
+# The peers that are trained beside carrara. One of them is installed without what only its own Trainer uses, torchvision among it.
+.PHONY: peers
+peers: $(VENV)
+	$(PIP) -c constraints.txt -e '.[bench]'
+	$(PIP) -c constraints.txt --no-deps denoising-diffusion-pytorch
+
+# Hours on two cores, most of it the peers' sampling: three seeds of five contestants. Stopped, it goes on.
+bench-quality: peers data
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m benchmarks.quality
+
+# Needs a machine with nothing else to do.
+bench-speed: peers data
+	$(BIN)/python -m benchmarks.speed
 
 # The API, from the docstrings, beside the pages of docs/. The public names are imported first: they are lazy.
 docs: $(VENV)

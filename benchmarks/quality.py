@@ -1,0 +1,201 @@
+"""Quality against minutes: carrara beside its peers, each trained for as many images as it takes in so many minutes.
+
+`make bench-quality`. First the rate of each contestant is measured, the best of several rounds in its fastest mode, and kept in
+RUNS/rates.json; from then on "M minutes" means that rate · 60 · M images, so that a machine that is busy cannot change the result,
+and neither can training in pieces: everything is kept under RUNS (runs/quality), and the command, stopped at any moment, goes on
+where it was. One measure for all: the Fréchet distance of n samples, as `carrara evaluate` has it.
+
+The peers train once for the longest time, with snapshots on the way; carrara, whose learning rate cools down to the end, has a run
+of its own for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+import carrara
+from benchmarks.quality_figures import NOTES, figures, picture
+from benchmarks.result import report
+from benchmarks.rivals import rates as rates_of
+from benchmarks.rivals.contestants import CONTESTANTS, OURS
+from benchmarks.rivals.pictures import labels_in_turn
+from benchmarks.rivals.races import average_of, in_chunks, sampled, trained
+from benchmarks.rivals.rival import MODES
+from carrara import files
+from carrara.data import Dataset
+from carrara.evaluation.measure import Yardstick, yardstick
+from carrara.recipe import read
+from carrara.training.learner import seeded
+from carrara.training.run import dataset_of
+
+DATA = ("fashion", "emoji")
+N = 1000
+
+
+class Entry(NamedTuple):
+    """One figure: a contestant after so many minutes, trained from a seed."""
+
+    name: str
+    minutes: float
+    seed: int
+    images: int
+    folder: Path
+    """Of its samples."""
+
+
+class Plan(NamedTuple):
+    """What is to be done, and where it is kept."""
+
+    dataset: Dataset
+    rates: dict[str, Any]
+    root: Path
+    minutes: Sequence[float]
+    n: int
+
+    def images(self, name: str, minutes: float) -> int:
+        """The images of so many minutes, in whole batches of the contestant's."""
+        batch: int = self.rates[name]["batch"]
+        steps: int = round(self.rates[name]["images_per_s"] * 60 * minutes / batch)
+        return max(1, steps) * batch
+
+    def entry(self, name: str, minutes: float, seed: int) -> Entry:
+        """The figure of these, and the place of its samples."""
+        images = self.images(name, minutes)
+        longest = images if name == OURS else self.images(name, max(self.minutes))
+        run = self.root / f"{name}-{longest}-{seed}"
+        return Entry(name, minutes, seed, images, run / f"samples-{images}")
+
+    def entries(self, who: Sequence[str], seeds: Sequence[int]) -> list[Entry]:
+        """All figures of these contestants and seeds: seed after seed, and of each the longest time first."""
+        return [
+            self.entry(name, minutes, seed)
+            for seed in seeds
+            for minutes in sorted(self.minutes, reverse=True)
+            for name in who
+        ]
+
+
+def main() -> None:
+    """Trains and samples what is asked for and missing, measures everything there is, reports."""
+    args = arguments()
+    rates_of.threads(args.threads)
+    dataset = dataset_of(read(args.data))
+    rates = rates_of.rates(dataset, args.runs / "rates.json", args.measure_rates)
+    n = min(args.n, len(dataset.heldout))
+    plan = Plan(dataset, rates, args.runs / args.data, sorted(args.minutes), n)
+    for entry in () if args.rates_only else plan.entries(args.only or [OURS, *CONTESTANTS], args.seeds):
+        finished(plan, entry)
+    entries = plan.entries([OURS, *CONTESTANTS], args.seeds)
+    concluded(plan, [entry for entry in entries if complete(entry, n)], args.data)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command was asked."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--data", choices=DATA, default=DATA[0])
+    parser.add_argument("--only", type=names, help="contestants to train and sample, with commas between them")
+    parser.add_argument("--seeds", type=lambda text: [int(word) for word in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--minutes", type=lambda text: [float(word) for word in text.split(",")], default=[2.0, 8.0])
+    parser.add_argument("-n", type=int, default=N, help="samples of each")
+    parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes itself")
+    parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where everything is kept")
+    parser.add_argument(
+        "--measure-rates", action="store_true", help="measure the rates again: needs the idle machine"
+    )
+    parser.add_argument("--rates-only", action="store_true", help="nothing is trained or sampled")
+    return parser.parse_args()
+
+
+def names(text: str) -> list[str]:
+    """Contestants' names from a list with commas. Raises ArgumentTypeError for one that is unknown."""
+    found = text.split(",")
+    if unknown := [name for name in found if name not in (OURS, *CONTESTANTS)]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join((OURS, *CONTESTANTS))}")
+    return found
+
+
+def finished(plan: Plan, entry: Entry) -> None:
+    """Trains and samples what a figure needs, as far as that is not done."""
+    if not complete(entry, plan.n):
+        (our_samples if entry.name == OURS else their_samples)(plan, entry)
+
+
+def complete(entry: Entry, n: int) -> bool:
+    """Whether all n samples of a figure are there."""
+    return sum(int(path.stem[-3:]) for path in entry.folder.glob("??????-???.npy")) >= n
+
+
+def our_samples(plan: Plan, entry: Entry) -> Tensor:
+    """carrara's samples, by its own command for training and its recipe's own way to sample."""
+    run = entry.folder.parent
+    mode = plan.rates[OURS]["mode"]
+    words = ["train", plan.dataset.name, "--images", entry.images, "--seed", entry.seed, "--out", run]
+    asked = [sys.executable, "-m", "carrara", *map(str, words), "--set", f"training.precision={mode}"]
+    subprocess.run(asked, check=True, env=os.environ | {"OMP_NUM_THREADS": str(rates_of.threads(None))})
+    model = carrara.load(run)
+
+    def made(start: int, count: int) -> Tensor:
+        label = labels_in_turn(plan.dataset, start, count).tolist()
+        return model.sample(seeds=range(start, start + count), batch=50, label=label)
+
+    return in_chunks(plan.n, entry.folder, made)
+
+
+def their_samples(plan: Plan, entry: Entry) -> Tensor:
+    """A peer's samples at one of its snapshots, computed in float32 whatever it was trained in."""
+    make, rate, run = CONTESTANTS[entry.name], plan.rates[entry.name], entry.folder.parent
+    snapshots = [plan.images(entry.name, minutes) for minutes in plan.minutes]
+    steps = max(snapshots) // rate["batch"]
+    if not all(average_of(run, images).is_file() for images in snapshots):
+        with seeded(entry.seed):
+            rival = make(plan.dataset, steps, MODES[rate["mode"]])
+        trained(rival, plan.dataset, entry.seed, snapshots, run)
+    plain = make(plan.dataset, steps, MODES["float32"])
+    return sampled(plain, plan.dataset, average_of(run, entry.images), plan.n, entry.folder)
+
+
+def concluded(plan: Plan, entries: Sequence[Entry], data: str) -> None:
+    """Measures the figures that are complete, draws and reports them."""
+    measure = yardstick(plan.dataset, plan.n)
+    rows = [row(plan, measure, entry) for entry in entries]
+    name = "quality_per_minute" + ("" if data == DATA[0] else f"_{data}")
+    found = figures(rows, max(plan.minutes))
+    scale = {"floor": measure.floor, "ceiling": measure.ceiling, "n": plan.n, "reference": measure.reference}
+    report(name, {**found, **scale, "data": data, "rates": plan.rates}, NOTES)
+    if rows:
+        picture(rows, measure, data)
+
+
+def row(plan: Plan, measure: Yardstick, entry: Entry) -> dict[str, Any]:
+    """A figure as plain data; its distance is kept beside the samples."""
+    path = entry.folder / f"frechet-{plan.n}-{measure.features.sha256[:8]}.json"
+    if not path.is_file():
+        samples = in_chunks(plan.n, entry.folder, absent)
+        files.write_json(path, measure.measure(samples).as_dict())
+    rate = plan.rates[entry.name]
+    return {
+        "contestant": entry.name,
+        "minutes": entry.minutes,
+        "seed": entry.seed,
+        "images": entry.images,
+        "parameters": rate["parameters"],
+        "mode": rate["mode"],
+        "frechet": files.read_json(path)["value"],
+    }
+
+
+def absent(start: int, count: int) -> Tensor:
+    """Never asked for: only samples that are all there are measured."""
+    raise AssertionError(f"samples {start} to {start + count - 1} are missing")
+
+
+if __name__ == "__main__":
+    main()

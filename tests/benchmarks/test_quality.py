@@ -1,0 +1,73 @@
+"""What the rows of the quality benchmark come to, and how rates are taken."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+from benchmarks.quality import names
+from benchmarks.quality_figures import figures, mean_of, ratio
+from benchmarks.rivals.rates import fastest
+from benchmarks.timing import Spread, interleaved, rate
+
+
+def row(name: str, seed: int, frechet: float, minutes: float = 8.0) -> dict[str, object]:
+    return {"contestant": name, "minutes": minutes, "seed": seed, "frechet": frechet}
+
+
+ROWS = [
+    row("carrara", 0, 10.0),
+    row("carrara", 1, 20.0),
+    row("carrara", 0, 99.0, minutes=2.0),
+    row("diffusers", 0, 60.0),
+    row("ddpm_pytorch", 0, 30.0),
+    row("diffusers_equal", 0, 90.0),
+]
+
+
+def test_the_ratio_is_to_the_best_peer_and_means_are_over_seeds() -> None:
+    found = figures(ROWS, 8.0)
+    assert found["frechet_ratio_best_peer"] == 0.5
+    assert found["seeds"]["carrara"] == 2
+    assert found["means"]["carrara"] == {"2": 99.0, "8": 15.0}
+
+
+def test_a_missing_peer_gives_no_ratio() -> None:
+    assert figures(ROWS, 8.0)["frechet_ratio_equal_parameters"] is None
+    assert ratio(None, [1.0]) is None
+    assert mean_of(ROWS, "ddpm_pytorch_equal", 8.0) is None
+
+
+def test_the_fastest_mode_is_that_of_the_best_round_in_images() -> None:
+    found = fastest({"a": (16, Spread(2.2, 0.9, 2.4, 3)), "b": (64, Spread(0.5, 0.4, 0.625, 3))})
+    assert (found["mode"], found["images_per_s"], found["batch"]) == ("b", 40.0, 64)
+    assert found["modes"]["a"] == {"median": 35.2, "least": 14.4, "most": 38.4, "rounds": 3}
+
+
+def ticks(step: float) -> Iterator[float]:
+    now = 0.0
+    while True:
+        yield now
+        now += step
+
+
+def test_a_rate_counts_the_calls_that_fit() -> None:
+    clock = ticks(0.25)
+    assert rate(lambda: None, 1.0, lambda: next(clock)) == 4.0
+    slow = ticks(2.0)
+    assert rate(lambda: None, 1.0, lambda: next(slow)) == 0.5
+
+
+def test_turns_are_taken() -> None:
+    calls: list[str] = []
+    clock = ticks(1.0)
+    found = interleaved({k: lambda k=k: calls.append(k) for k in "ab"}, 2, 1.0, lambda: next(clock))
+    assert calls == ["a", "b", "a", "b", "a", "b"]
+    assert found["a"] == Spread(1.0, 1.0, 1.0, 2)
+
+
+def test_unknown_contestants_are_refused() -> None:
+    assert names("carrara,diffusers") == ["carrara", "diffusers"]
+    with pytest.raises(argparse.ArgumentTypeError, match="nobody"):
+        names("nobody")
