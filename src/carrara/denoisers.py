@@ -49,7 +49,8 @@ class Network(Protocol):
 class GaussianDenoiser(nn.Module):
     """A network that has learned to remove Gaussian noise.
 
-    The network sees x_t (scaled as its prediction asks) and the noise level; it never sees the schedule's own time.
+    The network sees x_t (scaled as its prediction asks) and the noise level; it never sees the schedule's own time. A
+    `backend`, where one is set, computes in its place, see carrara.backends.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class GaussianDenoiser(nn.Module):
         self.prediction = prediction
         self.weight = weight
         self.variance: Variance = variance or Posterior()
+        self.backend: Network | None = None
 
     @property
     def device(self) -> torch.device:
@@ -112,7 +114,7 @@ class GaussianDenoiser(nn.Module):
         schedule = self.process.schedule
         scale = like(self.prediction.input_scale(schedule, t), x_t)
         level = self.process.level(t).to(dtype=torch.float32, device=x_t.device).expand(len(x_t))
-        out: Tensor = self.network(scale * x_t, level, cond).to(x_t.dtype)
+        out = self._computes()(scale * x_t, level, cond).to(x_t.dtype)
         if self.variance.outputs == 1:
             return out, None
         if out.shape[1] != 2 * x_t.shape[1]:
@@ -122,6 +124,13 @@ class GaussianDenoiser(nn.Module):
             )
         mean, extra = out.chunk(2, dim=1)
         return mean, extra
+
+    def _computes(self) -> Network:
+        """The backend, where there is one and only values are asked for; in training and for gradients the network."""
+        if self.backend is None or self.training or torch.is_grad_enabled():
+            network: Network = self.network
+            return network
+        return self.backend
 
     def _read(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         alpha, sigma = self.process.schedule.alpha(t), self.process.schedule.sigma(t)

@@ -182,6 +182,7 @@ def purpose_of(model: Model, sampling: Sampling, tuning: Tuning) -> dict[str, An
     """All that decides which grid is best, as JSON gives it back."""
     purpose = {
         "weights": tensors.sha256(model.denoiser.network.state_dict()),
+        **({"backend": model.backend.name} if model.backend else {}),
         "sampler": sampling.sampler,
         "options": dict(sampling.options),
         "steps": sampling.steps,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from carrara import __version__, files, tensors
+from carrara.backends import BACKENDS, TORCH, Running, running
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit, pictures, places
@@ -51,6 +52,24 @@ class Model:
     def parameters(self) -> int:
         """The number of the network's parameters."""
         return sum(p.numel() for p in self.denoiser.network.parameters())
+
+    @property
+    def backend(self) -> Running | None:
+        """What computes in the network's place while it is sampled; None where the network itself does."""
+        found = self.denoiser.backend
+        return found if isinstance(found, Running) else None
+
+    def use(self, backend: str) -> None:
+        """From now on this backend samples in the network's place: a name in `carrara.backends.BACKENDS`, or "module:name".
+
+        It takes the weights as they are now. "torch" is the network itself. Raises InputError for a backend that is not
+        installed (MissingExtra), or does not compute what the network does.
+        """
+        shape = self.codec.shape(self.shape)
+        with evaluating(self.denoiser):
+            self.denoiser.backend = (
+                None if backend == TORCH else running(backend, BACKENDS, self.denoiser.network, shape, self.condition)
+            )
 
     def sample(
         self,
@@ -212,8 +231,8 @@ def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str]) -> Model
     return model
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """The Model in a model folder, or in the folder of a finished run, in evaluation mode.
+def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TORCH) -> Model:
+    """The Model in a model folder, or in the folder of a finished run, in evaluation mode; `backend` see `Model.use`.
 
     Nothing is ever fetched: what is not on the disk raises InputError; what is damaged raises DamagedFile, by name.
     """
@@ -236,6 +255,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     network.load_state_dict(tensors.fitting(folder / WEIGHTS, network.state_dict()))
     model.denoiser.to(device).eval()
     model.facts, model.grids = about["facts"], Grids(folder)
+    model.use(backend)
     return model
 
 

@@ -33,6 +33,7 @@ carrara data --out
 carrara data --overwrite
 carrara data --set
 carrara data WHAT
+carrara evaluate --backend
 carrara evaluate --batch
 carrara evaluate --count -n
 carrara evaluate --eta
@@ -58,6 +59,7 @@ carrara recipe show --help -h
 carrara recipe show --json
 carrara recipe show --set
 carrara recipe show NAME
+carrara sample --backend
 carrara sample --batch
 carrara sample --count -n
 carrara sample --eta
@@ -122,6 +124,7 @@ def test_the_options_of_all_commands_change_only_on_purpose() -> None:
 
 
 def test_names_in_help_and_completion_are_those_of_the_registries() -> None:
+    from carrara.backends import BACKENDS
     from carrara.data import DATASETS
     from carrara.evaluation.evaluate import METRICS
     from carrara.evaluation.features import FEATURES
@@ -132,6 +135,7 @@ def test_names_in_help_and_completion_are_those_of_the_registries() -> None:
     for shown, registry in (
         (names.SAMPLERS, SAMPLERS),
         (names.TIMES, {*GRIDS, TUNED}),
+        (names.BACKENDS, BACKENDS),
         (names.FEATURES, FEATURES),
         (names.METRICS, METRICS),
         (names.DATASETS, DATASETS),

@@ -8,8 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carrara.cli.names import FEATURES, METRICS, STUDIES, complete_features, complete_metrics, complete_study
-from carrara.cli.options import Batch, Eta, GuidanceScale, Json, ModelPath, SamplerName, Seed, Steps, Times, wishes
+from carrara.cli.options import (
+    Backend,
+    Batch,
+    Eta,
+    GuidanceScale,
+    Json,
+    ModelPath,
+    SamplerName,
+    Seed,
+    Steps,
+    Times,
+    wishes,
+)
 from carrara.cli.voice import Voice
+from carrara.errors import InputError
 
 if TYPE_CHECKING:
     from carrara.model import Model
@@ -73,6 +86,7 @@ def evaluate(
     times: Times = None,
     guidance_scale: GuidanceScale = None,
     eta: Eta = None,
+    backend: Backend = "torch",
     batch: Batch = 64,
     as_json: Json = False,
 ) -> None:
@@ -85,12 +99,14 @@ def evaluate(
     if study is not None or values is not None:
         from carrara.cli import study as studies
 
+        if backend != "torch":
+            raise InputError("a study is of the network itself; leave --backend out")
         taken = {"--metrics": metrics, "--steps": steps, "--sampler": sampler, "--eta": eta}
         chosen = studies.chosen(study, values, [option for option, value in taken.items() if value is not None])
         studies.study(ctx, path, chosen, n, features, seed, times, guidance_scale, batch, as_json)
         return
 
-    from carrara.cli.sample import described, planned
+    from carrara.cli.sample import described, planned, with_backend
     from carrara.cli.threads import in_words, use_cores
     from carrara.evaluation.evaluate import evaluate as measure
     from carrara.evaluation.evaluate import keep, note
@@ -100,11 +116,13 @@ def evaluate(
 
     n = count_of(metrics) if n is None else n
     threads, voice = use_cores(), Voice(as_json)
-    model = load(path)
+    model = load(path, backend=backend)
     asked = wishes(model, steps, sampler, times, guidance_scale, eta)
     job = planned(model, n, [], seed, batch, asked)
     folder = home(path)
     voice.say(f"model       {path}: {described(model, job.sampling)}; {in_words(threads)}")
+    for line in with_backend(model):
+        voice.say(line)
     with voice.busy("reading the data"):
         dataset = dataset_of(model.recipe)
     warn(model, dataset.fingerprint, voice)

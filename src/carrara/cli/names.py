@@ -26,6 +26,7 @@ SAMPLERS = (
 )
 TIMES = ("karras", "logistic", "logsnr", "shifted", "trailing", "tuned", "uniform")
 FEATURES = ("efficientnet", "inception")
+BACKENDS = ("openvino", "openvino-f32", "torch", "torch-bf16")
 METRICS = ("classes", "frechet", "neighbours", "nll")
 STUDIES = ("noise",)
 DATASETS = ("digits", "emoji", "fashion", "folder")
@@ -54,6 +55,11 @@ def complete_sampler(incomplete: str) -> list[str]:
 def complete_times(incomplete: str) -> list[str]:
     """Grids of times that begin so."""
     return _beginning(TIMES, incomplete)
+
+
+def complete_backend(incomplete: str) -> list[str]:
+    """Backends that begin so."""
+    return _beginning(BACKENDS, incomplete)
 
 
 def complete_features(incomplete: str) -> list[str]:

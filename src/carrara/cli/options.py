@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.names import SAMPLERS, TIMES, complete_sampler, complete_times
+from carrara.cli.names import BACKENDS, SAMPLERS, TIMES, complete_backend, complete_sampler, complete_times
 from carrara.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,6 +76,15 @@ Threshold = Annotated[
         help=f"How the believed x0 is kept in bounds: {', '.join(THRESHOLDS)}; with its options as static:bound=1.  "
         "[default: the recipe's]",
         autocompletion=complete_threshold,
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help=f"What computes the network: {', '.join(BACKENDS)}, or your own, module:name.",
+        autocompletion=complete_backend,
     ),
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Samples made at a time.")]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carrara.cli.options import (
+    Backend,
     Batch,
     Eta,
     GuidanceInterval,
@@ -108,12 +109,15 @@ class Job:
         return walked(self.sampling.steps, self.strength)
 
     def origin(self) -> dict[str, Any]:
-        """What was changed, as it is written down."""
+        """What was changed and what computed, as it is written down."""
+        from carrara.backends import TORCH
+
         start = self.start
         return {
             "start": start and str(start.path),
             "strength": start and self.strength,
             "mask": start and start.mask_path and str(start.mask_path),
+            "backend": self.model.backend.name if self.model.backend else TORCH,
         }
 
     def names(self) -> list[str | None]:
@@ -139,6 +143,7 @@ def sample(
     start: StartPath = None,
     strength: Strength = None,
     mask: MaskPath = None,
+    backend: Backend = "torch",
     batch: Batch = 64,
     out: Out = None,
     gif: Gif = None,
@@ -150,14 +155,14 @@ def sample(
     from carrara.model import load
 
     threads, voice = use_cores(), Voice(as_json)
-    model = load(path)
+    model = load(path, backend=backend)
     asked = wishes(model, steps, sampler, times, guidance_scale, eta, threshold, guidance_interval, guidance_rescale)
     begun = read_start(model, start, strength, mask)
     job = planned(model, counted(n, begun), label or [], seed, batch, asked, begun)
     target = destination(out, f"{model.recipe.name}-{seed}", overwrite)
     film = None if gif is None else fresh_file(gif, "--gif", ".gif", overwrite)
     voice.say(f"model       {path}: {described(model, job.sampling, job.strength)}; {in_words(threads)}")
-    for line in () if begun is None else begun.said():
+    for line in (*with_backend(model), *(() if begun is None else begun.said())):
         voice.say(line)
     clock = time.perf_counter()
     with voice.counting() as report:
@@ -233,6 +238,11 @@ def described(model: Model, sampling: Sampling, strength: float = 1.0) -> str:
     return f"{shape}, {model.parameters:,} parameters; {sampling.sampler}, {steps}, {cost}{guided}{within}{bounds}"
 
 
+def with_backend(model: Model) -> list[str]:
+    """The line that says what computes in the network's place; none where the network itself does."""
+    return [] if model.backend is None else [f"backend     {model.backend.described()}"]
+
+
 def batches(job: Job, report: Callable[[str, int, int], None]) -> Iterator[tuple[Sequence[int], Tensor]]:
     """(seeds, uint8 pictures (B, C, H, W)) of each batch; the bar moves with every step of the sampler."""
     from carrara.sampling import part
@@ -273,8 +283,8 @@ def put_files(folder: Path, drawn: Iterator[tuple[Sequence[int], Tensor]], job: 
             begun = {"start": starts[seed]} if starts else {}
             entries.append({"file": file, "seed": seed, "label": names[seed], **begun})
     settings = dataclasses.asdict(job.sampling)
-    about = {"carrara": __version__, "model": str(path), "sampling": settings, **job.origin(), "samples": entries}
-    files.write_json(folder / SAMPLES, about)
+    about = {"carrara": __version__, "model": str(path), "sampling": settings, **job.origin()}
+    files.write_json(folder / SAMPLES, {**about, "samples": entries})
 
 
 def clear(folder: Path) -> None:

@@ -35,7 +35,7 @@ METRICS = ("frechet", "classes", "neighbours", "nll")
 ASKED = ("nll",)
 """The metrics that are measured only by name: they take minutes."""
 FIGURES = "figures.json"
-KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint")
+KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint", "backend")
 """What two evaluations must share to be one."""
 
 NOTED = ("measured_with", "frechet_distance", "class_read_rate", "copies_of_training_pictures")
@@ -98,6 +98,11 @@ def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n:
     least = 2 if "frechet" in chosen else 1
     if n < least:
         raise InputError(f"{n} samples were asked for; {chosen[0]} needs {least} or more")
+    if "nll" in chosen and model.backend:
+        raise InputError(
+            f"likelihoods are computed by the network itself, and here {model.backend.name} computes in its place; "
+            "leave the backend out, or the metric nll"
+        )
     if "nll" in chosen:
         check_nll(model, dataset, n)
     if tuple(model.shape) != tuple(dataset.shape):
@@ -119,6 +124,7 @@ def settings(
         "n": n,
         "seed": seed,
         "sampling": plain(dataclasses.asdict(sampling)),
+        **({"backend": model.backend.name} if model.backend else {}),
         "evaluations_per_sample": sampling.passes(),
         "features": features if isinstance(features, str) else features.name,
     }

@@ -85,8 +85,8 @@ class UNet(nn.Module):
         emb: Tensor = self.level(level)
         if self.label is None:
             return emb
-        null = torch.full((len(level),), self.classes, device=level.device)
-        out: Tensor = emb + self.label(null if cond is None else cond["label"])
+        label = torch.full_like(level, self.classes, dtype=torch.long) if cond is None else cond["label"]
+        out: Tensor = emb + self.label(label)
         return out
 
 
