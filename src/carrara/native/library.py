@@ -29,6 +29,7 @@ TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int, "f": ctypes.c_float, "z": ctyp
 SIGNATURES = {
     "carrara_coarse": ("", ctypes.c_int),
     "carrara_packed": ("iii", ctypes.c_size_t),
+    "carrara_bits": ("pzi", ctypes.c_uint64),
     "carrara_pack": ("pzzzzpiiii", None),
     "carrara_convolve": ("pppppiiiiiiii", ctypes.c_int),
     "carrara_weights": ("pppiiiiiiii", ctypes.c_int),

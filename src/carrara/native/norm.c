@@ -63,7 +63,7 @@ INLINE void scaled(const void *x, size_t base, int pixels, int c, const int half
     for (int p = 0; p < pixels; p++) EACH {
         size_t at = base + (size_t)p * c + AT;
         vec z = load_some(x, at, half, LEFT) * g[i] + b[i];
-        store_some(y, at, act ? z * sigmoid(z) : z, half, LEFT);
+        store_some(y, at, act ? z * sigmoid(z, half) : z, half, LEFT);
     }
 }
 
@@ -113,7 +113,7 @@ INLINE void unscaled(Image im, const int act, const int half, float *d, float *d
         size_t at = (size_t)p * c + AT;
         vec unit = (load_some(im.x, im.base + at, half, LEFT) - mu[i]) * r[i], slope = load_some(im.dy, im.base + at, half, LEFT);
         if (act) {
-            vec z = unit * g[i] + b[i], on = sigmoid(z);
+            vec z = unit * g[i] + b[i], on = sigmoid(z, half);
             slope *= on * (1.0f + z * (1.0f - on));
         }
         store_some(d, at, slope, 0, LEFT);

@@ -136,6 +136,14 @@ int carrara_coarse(void) {
 static size_t words(int c, int coarse) { return (size_t)ROUND(c, LANES) >> coarse; }
 size_t carrara_packed(int c, int k, int coarse) { return PLACES * words(c, coarse) * ROUND(k, COLUMNS); }
 
+/* The sum of all words, by which it is seen whether weights have changed. */
+uint64_t carrara_bits(const uint32_t *words, size_t count, int threads) {
+    uint64_t sum = 0;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : sum)
+    for (size_t i = 0; i < count; i++) sum += words[i];
+    return sum;
+}
+
 /* Nine taps of LANES filters w(k …, c), at the 36 points. */
 static void filtered(vec *d, const float *w, ptrdiff_t sk, ptrdiff_t si, ptrdiff_t sj, int filters) {
     vec taps[9], half_way[18];
@@ -277,7 +285,7 @@ static void unfiltered(vec *taps, const float *sums, size_t each, size_t far, in
 int carrara_weights(const void *x, const void *dy, float *dw, int n, int h, int w, int c, int k, int half, int coarse, int threads) {
     Shape s = shaped(n, h, w);
     size_t cp = ROUND(c, LANES), kp = ROUND(k, COLUMNS), each = PLACES * cp * kp;
-    int most = c + k > 160 ? 192 : 96, share = ROUND((s.tiles + threads - 1) / threads, 2), blocks = (share + most - 1) / most;
+    int most = 128, share = ROUND((s.tiles + threads - 1) / threads, 2), blocks = (share + most - 1) / most;
     int block = ROUND((share + blocks - 1) / blocks, 2);
     size_t room = ROUND(PLACES * (((cp + kp) * block >> coarse) + 2 * APART), 16);
     float *sums = calloc(each * threads, 4);
