@@ -129,6 +129,14 @@ def test_a_layer_norm_is_torchs(b: int, n: int, c: int, dtype: torch.dtype, boun
 
 
 @pytest.mark.parametrize(("dtype", "bound"), DTYPES)
+@pytest.mark.parametrize(("b", "n", "c"), [(2, 7, 40), (3, 16, 64), (1, 1, 5)])
+def test_a_gate_is_torchs(b: int, n: int, c: int, dtype: torch.dtype, bound: float) -> None:
+    inputs = [drawn(b, n, c, seed=1, dtype=dtype), drawn(b, c, seed=2), drawn(b, n, c, seed=3, dtype=dtype)]
+    slope = drawn(b, n, c, seed=4, dtype=dtype)
+    compare(norms.gated, lambda x, gate, branch: x + gate[:, None] * branch, inputs, slope, bound)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), DTYPES)
 @pytest.mark.parametrize(("b", "n", "heads", "d"), [(2, 49, 2, 64), (1, 5, 3, 8), (2, 64, 1, 40), (3, 130, 2, 32)])
 def test_attention_is_torchs(b: int, n: int, heads: int, d: int, dtype: torch.dtype, bound: float) -> None:
     def theirs(qkv: Tensor) -> Tensor:
@@ -213,6 +221,7 @@ def test_torch_knows_the_operators() -> None:
     torch.library.opcheck(norms.group_norm, (x, one, one, 2, 1e-5, True))
     tokens = drawn(2, 6, 24).requires_grad_()
     torch.library.opcheck(norms.layer_norm, (tokens, drawn(2, 24), drawn(2, 24), 1e-6))
+    torch.library.opcheck(norms.gated, (tokens, drawn(2, 24), tokens))
     torch.library.opcheck(attention.self_attention, (tokens, 2))
 
 

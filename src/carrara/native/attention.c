@@ -57,12 +57,13 @@ INLINE void multiplied(float *c, const uint32_t *a, size_t ai, size_t ap, const 
             product(CROSS, s.coarse, a + i * ai, ai, ap, b + j, columns, c + (size_t)i * columns + j, columns, deep, 0);
 }
 
-/* Scores (np, np) -> the softmax of each row over its n tokens, 0 beyond; log_sum (n): the logarithm of what they were divided by. */
-static void softened(float *w, float *log_sum, Head s) {
+/* Scores (np, np) -> e^(score - the row's largest) as the left factor of a product over the tokens, 0 beyond the n of them;
+ * sums (n): of each row; log_sum (n): the logarithm of what softmax divides by. */
+INLINE void softened(uint32_t *to, float *w, float *sums, float *log_sum, Head s) {
     for (int i = 0; i < s.n; i++) {
-        float *row = w + (size_t)i * s.np, most = row[0], sum = 0;
+        float *row = w + (size_t)i * s.np, most = row[0];
         for (int j = s.n; j < s.np; j++) row[j] = -INFINITY;
-        vec top = load(row, 0, 0), sums = ZERO;
+        vec top = load(row, 0, 0), sum = ZERO;
         for (int j = LANES; j < s.np; j += LANES) {
             vec each = load(row, j, 0);
             top = chosen(each > top, each, top);
@@ -70,20 +71,21 @@ static void softened(float *w, float *log_sum, Head s) {
         for (int lane = 0; lane < LANES; lane++) most = fmaxf(most, top[lane]);
         for (int j = 0; j < s.np; j += LANES) {
             vec e = exponential(load(row, j, 0) - most);
-            store(row, j, e, 0);
-            sums += e;
+            store(to, (size_t)i * s.np + j, e, s.coarse);
+            sum += e;
         }
-        sum = total(sums);
-        for (int j = 0; j < s.np; j += LANES) store(row, j, load(row, j, 0) / sum, 0);
-        log_sum[i] = most + logf(sum);
+        sums[i] = total(sum);
+        log_sum[i] = most + logf(sums[i]);
     }
-    memset(w + (size_t)s.n * s.np, 0, 4 * (size_t)(s.np - s.n) * s.np);
+    for (size_t i = (size_t)s.n * s.np; i < (size_t)s.np * s.np; i += LANES) store(to, i, ZERO, s.coarse);
 }
 
-/* The numbers (n, d) of c (np, dp), times `by`, into rows `stride` apart. */
-INLINE void put(void *to, size_t stride, const float *c, float by, Head s) {
-    for (int i = 0; i < s.n; i++)
-        for (int k = 0; k < s.d; k += LANES) store_some(to, i * stride + k, load(c, (size_t)i * s.dp + k, 0) * by, s.half, s.d - k);
+/* The numbers (n, d) of c (np, dp), times `by` and divided by each row's `over` where given, into rows `stride` apart. */
+INLINE void put(void *to, size_t stride, const float *c, float by, const float *over, Head s) {
+    for (int i = 0; i < s.n; i++) {
+        float factor = over ? by / over[i] : by;
+        for (int k = 0; k < s.d; k += LANES) store_some(to, i * stride + k, load(c, (size_t)i * s.dp + k, 0) * factor, s.half, s.d - k);
+    }
 }
 
 static Head headed(int n, int d, int half, int coarse) { return (Head){n, d, ROUND(n, COLUMNS), ROUND(d, COLUMNS), half, coarse}; }
@@ -93,7 +95,7 @@ static Head headed(int n, int d, int half, int coarse) { return (Head){n, d, ROU
 #define NUMBERS(p, i) ((const void *)((const char *)(p) + ((size_t)(i) << (2 - half))))
 
 /* Words that a thread works in. */
-static size_t room_of(Head s, int back) { return 4 * SIDE + (back ? 3 : 2) * SQUARE; }
+static size_t room_of(Head s, int back) { return 4 * SIDE + (back ? 3 : 2) * SQUARE + s.np; }
 
 INLINE void attend_head(const void *q, const void *k, const void *v, size_t stride, void *o, size_t out, float *log_sum, uint32_t *room, Head s) {
     const float by = 1 / sqrtf((float)s.d);
@@ -103,12 +105,12 @@ INLINE void attend_head(const void *q, const void *k, const void *v, size_t stri
     turned(right, left, s.dp >> s.coarse, s);
     rows(left, q, stride, by, s);
     multiplied(weights, left, s.dp >> s.coarse, 1, right, s.np, s.dp >> s.coarse, s);
-    softened(weights, log_sum, s);
     uint32_t *shares = (uint32_t *)(made + SIDE);
-    by_columns(shares, weights, s);
+    float *sums = (float *)(shares + SQUARE);
+    softened(shares, weights, sums, log_sum, s);
     stacked(kept, v, stride, s);
     multiplied(made, shares, s.np >> s.coarse, 1, kept, s.dp, s.np >> s.coarse, s);
-    put(o, out, made, 1, s);
+    put(o, out, made, 1, sums, s);
 }
 
 /* o = softmax(q k^T / sqrt(D)) v; log_sum: (B, heads, N), for the way back. Returns 0, or 1 where there is no memory. */
@@ -161,15 +163,15 @@ INLINE void attend_head_adjoint(const void *q, const void *k, const void *v, siz
     by_rows(factor, weights, s);
     stacked(stack, slope, out, s);
     multiplied(made, factor, 1, s.np, stack, s.dp, tall, s);
-    put(dv, stride, made, 1, s);
+    put(dv, stride, made, 1, NULL, s);
     by_rows(factor, changes, s);
     stacked(stack, q, stride, s);
     multiplied(made, factor, 1, s.np, stack, s.dp, tall, s);
-    put(dk, stride, made, by, s);
+    put(dk, stride, made, by, NULL, s);
     by_columns(factor, changes, s);
     stacked(stack, k, stride, s);
     multiplied(made, factor, tall, 1, stack, s.dp, tall, s);
-    put(dq, stride, made, by, s);
+    put(dq, stride, made, by, NULL, s);
 }
 
 /* slope, the gradient of o -> dq, dk, dv, laid out as q, k, v are. Returns 0, or 1 where there is no memory. */

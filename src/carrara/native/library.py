@@ -37,6 +37,8 @@ SIGNATURES = {
     "carrara_group_norm_adjoint": ("ppppipppppiiiiiii", ctypes.c_int),
     "carrara_attend": ("pppippiiiiiii", ctypes.c_int),
     "carrara_attend_adjoint": ("pppippppppiiiiiii", ctypes.c_int),
+    "carrara_gated": ("ppppiiiii", None),
+    "carrara_gated_adjoint": ("pppppiiiii", None),
     "carrara_layer_norm": ("pppipppiiifii", None),
     "carrara_layer_norm_adjoint": ("pppipppppiiiii", None),
 }

@@ -1,4 +1,4 @@
-"""GroupNorm and LayerNorm with a scale and a shift for each sample, and SiLU where asked, as torch operators with their gradients.
+"""GroupNorm and LayerNorm with a scale and a shift for each sample, and SiLU where asked, and sums through a gate, as torch operators.
 
 Pictures are (B, C, H, W) with channels last in memory, tokens (B, N, C), float32 or bfloat16; what is inside is float32.
 """
@@ -94,6 +94,63 @@ def layer_norm_backward(
         torch.get_num_threads(),
     )  # fmt: skip
     return dx, dscale, dshift
+
+
+@torch.library.custom_op(
+    "carrara::gated",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor gate, Tensor branch) -> Tensor",
+)
+def gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+    """x + gate · branch for tokens x and branch (B, N, C) and gate (B, C)."""
+    x, branch, gate = x.contiguous(), branch.to(x.dtype).contiguous(), gate.float().contiguous()
+    y = torch.empty_like(x)
+    kernels().carrara_gated(
+        x.data_ptr(), gate.data_ptr(), branch.data_ptr(), y.data_ptr(), *x.shape, x.dtype == torch.bfloat16,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return y
+
+
+@torch.library.custom_op(
+    "carrara::gated_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor gate, Tensor branch, Tensor dy) -> (Tensor, Tensor)",
+)
+def gated_backward(gate: Tensor, branch: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of gated's gate, float32, and branch."""
+    dy, branch, gate = dy.contiguous(), branch.to(dy.dtype).contiguous(), gate.float().contiguous()
+    dgate, dbranch = torch.empty_like(gate), torch.empty_like(branch)
+    kernels().carrara_gated_adjoint(
+        gate.data_ptr(), branch.data_ptr(), dy.data_ptr(), dgate.data_ptr(), dbranch.data_ptr(), *dy.shape,
+        dy.dtype == torch.bfloat16, torch.get_num_threads(),
+    )  # fmt: skip
+    return dgate, dbranch
+
+
+def _gated_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[1:])
+
+
+def _gated_backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    gate, branch = ctx.saved_tensors
+    dgate, dbranch = gated_backward(gate, branch, dy)
+    return dy, dgate.to(gate.dtype), dbranch.to(branch.dtype)
+
+
+gated.register_autograd(_gated_backward, setup_context=_gated_context)
+
+
+@gated.register_fake
+def _(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@gated_backward.register_fake
+def _(gate: Tensor, branch: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(gate, dtype=torch.float32), torch.empty_like(branch, dtype=dy.dtype)
 
 
 def _group_norm_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -61,7 +61,7 @@ class DiT(nn.Module):
         pixels = F.pixel_unshuffle(padded(x, self.patch), self.patch)
         rows, columns = pixels.shape[-2:]
         tokens = self.enter(pixels.flatten(2).transpose(1, 2))
-        tokens = tokens + places(rows, columns, tokens.shape[-1], x.device)
+        tokens = tokens + places(rows, columns, tokens.shape[-1], x.device).to(tokens.dtype)
         tokens = self.leave(self.body(tokens, self.embed(level, cond)))
         out = F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
         return out[..., : x.shape[-2], : x.shape[-1]]

@@ -62,6 +62,14 @@ def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-6) -> Te
     return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale[:, None])
 
 
+def gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+    """x + gate · branch, for tokens x and branch (B, N, C) and gate (B, C), in x's precision."""
+    if x.dtype == computed_in(x) and serve(x):
+        own: Tensor = norms.gated(x, gate, branch)
+        return own
+    return torch.addcmul(x, gate[:, None].to(x.dtype), branch.to(x.dtype))
+
+
 def self_attention(qkv: Tensor, heads: int) -> Tensor:
     """softmax(q kᵀ / √D) v over tokens (B, N, 3 · heads · D), q, k and v after one another: (B, N, heads · D)."""
     b, n, wide = qkv.shape

@@ -54,8 +54,8 @@ class Block(Recomputable):
     def forward(
         self, x: Tensor, shift1: Tensor, scale1: Tensor, gate1: Tensor, shift2: Tensor, scale2: Tensor, gate2: Tensor
     ) -> Tensor:
-        x = _added(x, gate1, self.dropout(self.attention(ops.layer_norm(x, scale1, shift1))))
-        return _added(x, gate2, self.mlp(ops.layer_norm(x, scale2, shift2)))
+        x = ops.gated(x, gate1, self.dropout(self.attention(ops.layer_norm(x, scale1, shift1))))
+        return ops.gated(x, gate2, self.mlp(ops.layer_norm(x, scale2, shift2)))
 
 
 class Attention(nn.Module):
@@ -70,8 +70,3 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.out(ops.self_attention(self.qkv(x), self.heads))
         return mixed
-
-
-def _added(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    """x + gate · branch, in x's precision: the sum of many small branches is not rounded to that of one."""
-    return torch.addcmul(x, gate[:, None].to(x.dtype), branch.to(x.dtype))
