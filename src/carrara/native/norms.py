@@ -1,4 +1,4 @@
-"""GroupNorm and LayerNorm with a scale and a shift for each sample, and SiLU where asked, and sums through a gate, as torch operators.
+"""GroupNorm and LayerNorm with a scale and a shift for each sample, and sums through a gate, as torch operators with gradients.
 
 Pictures are (B, C, H, W) with channels last in memory, tokens (B, N, C), float32 or bfloat16; what is inside is float32.
 """
