@@ -217,14 +217,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
 
     Nothing is ever fetched: what is not on the disk raises InputError; what is damaged raises DamagedFile, by name.
     """
-    folder = files.present(Path(path))
-    if (files.present(folder / "model") / DESCRIPTION).is_file():
-        folder = files.present(folder / "model")
-    if not (folder / DESCRIPTION).is_file():
-        raise InputError(
-            f"{path} is neither a model folder (no {DESCRIPTION}) nor a run folder with a finished model; "
-            "give the folder that `carrara train` wrote"
-        )
+    folder = model_folder(path)
     files.check_folder(folder)
     about = files.read_json(folder / DESCRIPTION)
     if about.get("format") != FORMAT:
@@ -237,6 +230,19 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Model:
     model.denoiser.to(device).eval()
     model.facts, model.grids = about["facts"], Grids(folder)
     return model
+
+
+def model_folder(path: str | Path) -> Path:
+    """The model folder that `path` is, or that the run in it has finished. Raises InputError where there is none."""
+    folder = files.present(Path(path))
+    if (files.present(folder / "model") / DESCRIPTION).is_file():
+        folder = files.present(folder / "model")
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(
+            f"{path} is neither a model folder (no {DESCRIPTION}) nor a run folder with a finished model; "
+            "give the folder that `carrara train` wrote"
+        )
+    return folder
 
 
 @contextmanager

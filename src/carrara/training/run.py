@@ -23,7 +23,7 @@ from carrara.training.budget import Asked, Pace, faster_precision
 from carrara.training.learner import Learner, Record
 from carrara.training.metrics import Metrics
 from carrara.training.signals import Ear, listening
-from carrara.training.trainable import Diffusion, data_std
+from carrara.training.trainable import Trainable, data_std
 from carrara.training.world import World, join
 
 RECIPE, FACTS, CHECKPOINTS, SAMPLES, MODEL = "recipe.yaml", "run.json", "checkpoints", "samples", "model"
@@ -59,8 +59,14 @@ class Run:
         if self.settings.batch % self.world.size:
             raise InputError(f"training.batch {self.settings.batch} cannot be shared by {self.world.size} processes")
         self.model: Model = build(self.recipe, self.dataset.shape, self.dataset.classes)
-        self.trainable = Diffusion(
-            self.model, self.recipe.build("train_times"), self.dataset, self.settings, recipe.seed, self.world
+        self.trainable: Trainable = self.recipe.build(
+            "trainable",
+            model=self.model,
+            times=self.recipe.build("train_times"),
+            dataset=self.dataset,
+            settings=self.settings,
+            seed=recipe.seed,
+            world=self.world,
         )
         self.learner = Learner(self.trainable, self.settings, recipe.seed, self.world)
         self.figures: dict[str, float] = {}
@@ -146,6 +152,7 @@ class Run:
             "training_images_seen": self.learner.images,
             "training_seconds": round(self.seconds),
             "precision": self.trainable.precision,
+            **self.trainable.facts,
             **{key: self.facts[key] for key in ("date", "carrara", "commit", "torch", "processor", "threads")},
             **{key: round(value, 5) for key, value in self.figures.items()},
         }

@@ -30,6 +30,9 @@ class Trainable(Protocol):
     precision: str
     """ "bf16" or "float32": what the networks compute in."""
 
+    facts: Mapping[str, Any]
+    """What the model's card is to say beside what it says of every run."""
+
     @property
     def players(self) -> Mapping[str, nn.Module]:
         """The modules that are trained, in the order of their turns."""
@@ -66,6 +69,7 @@ class Diffusion:
         self.precision: str = settings.precision
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
+        self.facts: dict[str, Any] = {}
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""
