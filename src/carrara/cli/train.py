@@ -30,9 +30,7 @@ Minutes = Annotated[
     float | None,
     typer.Option("--minutes", help=f"How long to train, all in all.  [default: {MINUTES:g}, or as the run began]"),
 ]
-Teacher = Annotated[
-    Path | None, typer.Option("--teacher", help="The run or model that a distillation learns from.")
-]
+Teacher = Annotated[Path | None, typer.Option("--teacher", help="The run or model that a distillation learns from.")]
 Images = Annotated[int | None, typer.Option("--images", help="How many images to train on, in place of --minutes.")]
 RunFolder = Annotated[Path | None, typer.Option("--out", help="The run folder.  [default: runs/NAME]")]
 RecipeSeed = Annotated[int | None, typer.Option("--seed", help="The run's seed, in place of the recipe's.")]

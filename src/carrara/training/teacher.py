@@ -68,7 +68,9 @@ def load_teacher(folder: Path, sha256: str | None, student: Model) -> Model:
     for section in TAUGHT[1:]:
         theirs, ours = (dict(model.recipe.sections[section]) for model in (teacher, student))
         if theirs != ours:
-            raise InputError(f"the student's {section} is {ours} and its teacher's is {theirs}; they must be the same")
+            raise InputError(
+                f"the student's {section} is {ours} and its teacher's is {theirs}; they must be the same"
+            )
     if (teacher.shape, teacher.classes) != (student.shape, student.classes):
         raise InputError(
             f"the teacher in {folder} makes pictures {teacher.shape} of {len(teacher.classes)} classes, and the data has "
