@@ -199,7 +199,7 @@ class Distillation:
         if start < self.walked:
             return self.pair_weight * self._new_pairs(start, count)
         x0 = self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0
-        loss = self.shadow_weight * (x0 * self.direction(x0.detach(), lesson)).flatten(1).mean(1)
+        loss: Tensor = self.shadow_weight * (x0 * self.direction(x0.detach(), lesson)).flatten(1).mean(1)
         if self.walked and self.pair_weight:
             loss[::2] += 2 * self.pair_weight * self._old_pairs(lesson.rng.uniform()[::2])
         return loss
@@ -247,13 +247,14 @@ class Distillation:
 
 def rms(error: Tensor) -> Tensor:
     """The root mean square of each sample's numbers, (B,), rounded off below SMALL, where the root has no slope."""
-    return (error.square().flatten(1).mean(1) + SMALL**2).sqrt() - SMALL
+    root: Tensor = (error.square().flatten(1).mean(1) + SMALL**2).sqrt()
+    return root - SMALL
 
 
 def student_times(model: Model, evaluations: Sequence[int]) -> Tensor:
     """The times at which the student is asked when it is sampled with any of these numbers of evaluations, from 1 on down."""
     grids = [model.sampling.changed(steps=count).grid(model.denoiser.process.schedule)[:-1] for count in evaluations]
-    return torch.cat(grids).unique().flip(0)
+    return torch.tensor(sorted(set(torch.cat(grids).tolist()), reverse=True), dtype=torch.float64)
 
 
 def pick(u: Tensor, first: float, count: int) -> Tensor:

@@ -11,7 +11,7 @@ from carrara.errors import InputError, RecipeError
 from carrara.model import DESCRIPTION, WEIGHTS, Model, load, model_folder
 from carrara.recipe import Recipe, changed, check, parse, text_of
 
-TAUGHT = ("data", "codec", "condition", "network", "schedule", "prediction", "weight", "variance")
+TAUGHT = ("data", "codec", "condition", "network", "schedule", "prediction", "weight", "variance", "train_times")
 """The sections of a recipe in which a student is what its teacher is."""
 
 KIND = "distill"
@@ -51,9 +51,14 @@ def taught(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             "Train one first, e.g. carrara train fashion, and give its folder with --teacher"
         ) from error
     sections = files.read_json(place / DESCRIPTION)["recipe"]
-    own = {"teacher": str(folder), "teacher_sha256": tensors.sha256(tensors.load(place / WEIGHTS))}
-    own_options = {**content["trainable"], **own}
-    return {**content, **{name: sections[name] for name in TAUGHT if name in sections}, "trainable": own_options}
+    if sections.get("trainable", {}).get("kind") == KIND:
+        raise InputError(
+            f"the model in {folder} is itself a student: it believes in pictures, not in means of them, and has no path to walk. "
+            f"Give its own teacher, {sections['trainable']['teacher']}"
+        )
+    which = {"teacher": str(folder), "teacher_sha256": tensors.sha256(tensors.load(place / WEIGHTS))}
+    decided = {name: sections[name] for name in TAUGHT if name in sections}
+    return {**content, **decided, "trainable": {**content["trainable"], **which}}
 
 
 def load_teacher(folder: Path, sha256: str | None, student: Model) -> Model:
