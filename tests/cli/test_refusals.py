@@ -56,7 +56,10 @@ TRAINING = {
         "train distill",
         "there is no teacher in runs/fashion: no such folder. Train one first",
     ),
-    "a teacher that is not there": ("train distill --teacher nowhere", "there is no teacher in nowhere: no such folder"),
+    "a teacher that is not there": (
+        "train distill --teacher nowhere",
+        "there is no teacher in nowhere: no such folder",
+    ),
     "a teacher that is no model": ("train distill --teacher folder", "there is no teacher in folder: it holds no"),
     "a teacher for who needs none": ("train digits --teacher folder", "the recipe digits has no teacher"),
     "a student unlike its teacher": (
