@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -40,7 +40,7 @@ check: $(VENV)
 data: $(VENV)
 	$(BIN)/python -m carrara.data.fetch
 
-bench: bench-demo bench-fashion bench-samplers bench-likelihood bench-steps bench-noise
+bench: bench-demo bench-fashion bench-samplers bench-likelihood bench-steps bench-distill bench-noise
 
 bench-demo: $(VENV)
 	$(BIN)/python -m benchmarks.demo
@@ -55,6 +55,10 @@ bench-noise: $(VENV) data
 # Needs runs/fashion, which bench-fashion makes. Most of it is the thousand steps of DDPM; stopped, it goes on.
 bench-steps: $(VENV) data
 	$(BIN)/python -m benchmarks.steps
+
+# Needs runs/fashion, which bench-fashion makes, and the samples of bench-steps where they are there. Trains for eight minutes.
+bench-distill: $(VENV) data
+	$(BIN)/python -m benchmarks.distill
 
 # Needs runs/fashion, which bench-fashion trains.
 bench-likelihood: $(VENV) data

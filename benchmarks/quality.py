@@ -136,9 +136,10 @@ def complete(entry: Entry, n: int) -> bool:
 def our_samples(plan: Plan, entry: Entry) -> Tensor:
     """carrara's samples, by its own command for training and its recipe's own way to sample."""
     run = entry.folder.parent
-    mode = plan.rates[OURS]["mode"]
+    precision, kernels = plan.rates[OURS]["mode"].split()
     words = ["train", plan.dataset.name, "--images", entry.images, "--seed", entry.seed, "--out", run]
-    asked = [sys.executable, "-m", "carrara", *map(str, words), "--set", f"training.precision={mode}"]
+    mode = ["--set", f"training.precision={precision}", "--set", f"training.kernels={kernels}"]
+    asked = [sys.executable, "-m", "carrara", *map(str, words), *mode]
     subprocess.run(asked, check=True, env=os.environ | {"OMP_NUM_THREADS": str(rates_of.threads(None))})
     model = carrara.load(run)
 

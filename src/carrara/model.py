@@ -236,14 +236,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
 
     Nothing is ever fetched: what is not on the disk raises InputError; what is damaged raises DamagedFile, by name.
     """
-    folder = files.present(Path(path))
-    if (files.present(folder / "model") / DESCRIPTION).is_file():
-        folder = files.present(folder / "model")
-    if not (folder / DESCRIPTION).is_file():
-        raise InputError(
-            f"{path} is neither a model folder (no {DESCRIPTION}) nor a run folder with a finished model; "
-            "give the folder that `carrara train` wrote"
-        )
+    folder = model_folder(path)
     files.check_folder(folder)
     about = files.read_json(folder / DESCRIPTION)
     if about.get("format") != FORMAT:
@@ -257,6 +250,19 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     model.facts, model.grids = about["facts"], Grids(folder)
     model.use(backend)
     return model
+
+
+def model_folder(path: str | Path) -> Path:
+    """The model folder that `path` is, or that the run in it has finished. Raises InputError where there is none."""
+    folder = files.present(Path(path))
+    if (files.present(folder / "model") / DESCRIPTION).is_file():
+        folder = files.present(folder / "model")
+    if not (folder / DESCRIPTION).is_file():
+        raise InputError(
+            f"{path} is neither a model folder (no {DESCRIPTION}) nor a run folder with a finished model; "
+            "give the folder that `carrara train` wrote"
+        )
+    return folder
 
 
 @contextmanager

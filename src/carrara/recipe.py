@@ -29,6 +29,7 @@ from carrara.predictions import PREDICTIONS
 from carrara.sampling import Sampling
 from carrara.schedules import SCHEDULES
 from carrara.times import TRAIN_TIMES
+from carrara.training import TRAINABLES
 from carrara.training.settings import Training
 from carrara.variances import VARIANCES
 from carrara.weights import WEIGHTS
@@ -43,6 +44,7 @@ ROOMS: dict[str, Mapping[str, Any]] = {
     "weight": WEIGHTS,
     "variance": VARIANCES,
     "train_times": TRAIN_TIMES,
+    "trainable": TRAINABLES,
 }
 """The sections that choose a part by its kind."""
 
@@ -53,6 +55,7 @@ FROM_DATA: dict[str, frozenset[str]] = {
     "network": frozenset({"channels", "size", "classes", "outputs"}),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),
+    "trainable": frozenset({"model", "times", "dataset", "settings", "seed", "world"}),
 }
 """The parameters of each section that are filled in from the data, or by the caller."""
 
@@ -68,6 +71,7 @@ DEFAULTS: dict[str, Any] = {
     "weight": {"kind": "flow"},
     "variance": {"kind": "posterior"},
     "train_times": {"kind": "logit_normal"},
+    "trainable": {"kind": "diffusion"},
     "training": {},
     "sampling": {},
 }

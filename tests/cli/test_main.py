@@ -88,6 +88,7 @@ carrara train --minutes
 carrara train --out
 carrara train --seed
 carrara train --set
+carrara train --teacher
 carrara train RECIPE
 """
 HEAVY = {"torch", "numpy", "pydantic", "matplotlib", "scipy", "sklearn", "PIL", "yaml", "rich"}

@@ -52,6 +52,20 @@ TRAINING = {
         "train digits --set sampling.times.kind=karras --set sampling.times.rho=big",
         "rho of the grid of times 'karras' is 'big'",
     ),
+    "a distillation without its teacher": (
+        "train distill",
+        "there is no teacher in runs/fashion: no such folder. Train one first",
+    ),
+    "a teacher that is not there": (
+        "train distill --teacher nowhere",
+        "there is no teacher in nowhere: no such folder",
+    ),
+    "a teacher that is no model": ("train distill --teacher folder", "there is no teacher in folder: it holds no"),
+    "a teacher for who needs none": ("train digits --teacher folder", "the recipe digits has no teacher"),
+    "a student unlike its teacher": (
+        "train distill --teacher folder --set network.width=8",
+        "--set network.width=8: a student's network is its teacher's; leave it out",
+    ),
     "a grid without its kind": (
         "train digits --set sampling.times={rho:3}",
         "times is {'rho:3': None}; it needs a kind",

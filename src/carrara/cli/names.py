@@ -9,6 +9,7 @@ SAMPLERS = (
     "adaptive",
     "ancestral",
     "churn",
+    "consistency",
     "ddim",
     "deis",
     "dpmpp_2m",

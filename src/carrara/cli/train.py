@@ -30,6 +30,7 @@ Minutes = Annotated[
     float | None,
     typer.Option("--minutes", help=f"How long to train, all in all.  [default: {MINUTES:g}, or as the run began]"),
 ]
+Teacher = Annotated[Path | None, typer.Option("--teacher", help="The run or model that a distillation learns from.")]
 Images = Annotated[int | None, typer.Option("--images", help="How many images to train on, in place of --minutes.")]
 RunFolder = Annotated[Path | None, typer.Option("--out", help="The run folder.  [default: runs/NAME]")]
 RecipeSeed = Annotated[int | None, typer.Option("--seed", help="The run's seed, in place of the recipe's.")]
@@ -43,6 +44,7 @@ def train(
     out: RunFolder = None,
     changes: Changes = None,
     seed: RecipeSeed = None,
+    teacher: Teacher = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe into a run folder, or go on with the run in it.
@@ -54,7 +56,8 @@ def train(
     voice = Voice(as_json)
     with voice.busy("preparing"):
         threads = use_cores()
-        run = opened(recipe, [*(changes or []), *([] if seed is None else [f"seed={seed}"])], out, minutes, images)
+        changed = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
+        run = opened(recipe, changed, teacher, out, minutes, images)
     introduce(run, threads, voice)
     if not complete(run):
         state: State = ctx.obj
@@ -64,12 +67,14 @@ def train(
         conclude(run, voice)
 
 
-def opened(recipe: str, changes: list[str], out: Path | None, minutes: float | None, images: int | None) -> Run:
+def opened(
+    recipe: str, changes: list[str], teacher: Path | None, out: Path | None, minutes: float | None, images: int | None
+) -> Run:
     """The run, new or begun, ready to be trained."""
-    from carrara.recipe import read
     from carrara.training.run import Run
+    from carrara.training.teacher import read
 
-    resolved = read(recipe, changes)
+    resolved = read(recipe, changes, teacher)
     folder = out or Path("runs", resolved.name)
     return Run(resolved, folder, asked(minutes, images, folder))
 

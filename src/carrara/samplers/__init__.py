@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from carrara.samplers.adaptive import adaptive
-from carrara.samplers.ancestral import ancestral, ddim
+from carrara.samplers.ancestral import ancestral, consistency, ddim
 from carrara.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_2s
 from carrara.samplers.multistep import adams, deis, dpmpp_3m, lms, multistep, unipc
 from carrara.samplers.ode import euler, heun
@@ -30,7 +30,7 @@ class Sampler:
     walk: Callable[..., Iterator[Step]]
     """The generator."""
     order: int
-    """The order of convergence: of the path where no noise is added, of the law's moments where it is."""
+    """The order of convergence: of the path where no noise is added, of the law's moments where it is; 0: none is claimed."""
     evaluations: int | None = 1
     """Evaluations of the denoiser a step, of which the one that ends at t = 0 may do with fewer; None: it depends."""
     stochastic: bool = False
@@ -41,6 +41,7 @@ class Sampler:
 
 SAMPLERS: dict[str, Sampler] = {
     "ancestral": Sampler(ancestral, order=1, stochastic=True),
+    "consistency": Sampler(consistency, order=0, stochastic=True),
     "ddim": Sampler(ddim, order=1),
     "euler": Sampler(euler, order=1),
     "euler_ancestral": Sampler(euler_ancestral, order=1, stochastic=True),
@@ -68,6 +69,7 @@ __all__ = [
     "adaptive",
     "ancestral",
     "churn",
+    "consistency",
     "ddim",
     "deis",
     "dpmpp_2m",

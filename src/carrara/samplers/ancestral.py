@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from carrara.denoisers import Cond, Denoiser
+from carrara.errors import InputError
 from carrara.rng import Streams
 from carrara.samplers.levels import hold, walk
 from carrara.samplers.step import Step, pairs
@@ -48,4 +49,23 @@ def ddim(
     for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
         belief = denoiser(x, t, cond)
         x = hold(x, belief.x0, at_t, at_s)
+        yield Step(index, t, s, x, belief)
+
+
+@torch.no_grad()
+def consistency(
+    denoiser: Denoiser, x: Tensor, times: Tensor, cond: Cond | None = None, *, rng: Streams | None
+) -> Iterator[Step]:
+    """x_s ~ q(x_s | belief(x_t)): the belief, all of it noised anew. For models whose belief is a picture, not a mean.
+
+    A distilled model believes in the end of the path from x_t. One evaluation gives it, and each further one corrects it from
+    less noise. With a belief that is a mean over pictures, as every other model has, it converges to nothing of use.
+
+    Source: Consistency Models, Song et al., 2023, algorithm 1.
+    """
+    if rng is None:
+        raise InputError("consistency adds noise and needs the samples' random streams: pass rng")
+    for index, t, s in pairs(times):
+        belief = denoiser(x, t, cond)
+        x = denoiser.process.corrupt(belief.x0, s, rng)[0] if s > 0 else belief.x0
         yield Step(index, t, s, x, belief)

@@ -1,1 +1,7 @@
 """Training: one loop for everything that can be trained, its checkpoints and its run folder."""
+
+# Dotted paths, so that a recipe can name a trainable without importing the models it trains.
+TRAINABLES: dict[str, str] = {
+    "diffusion": "carrara.training.trainable:Diffusion",
+    "distill": "carrara.training.distill:Distillation",
+}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from carrara.training.trainable import Trainable
 
 PRECISIONS: tuple[Literal["float32", "bf16"], ...] = ("float32", "bf16")
+KERNELS: tuple[native.Kernels, ...] = ("native", "torch")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def kept(facts: dict[str, Any]) -> Computing:
 def candidates(settings: Training) -> list[Computing]:
     """What the settings leave to choose from."""
     precisions = PRECISIONS if settings.precision == "auto" else (settings.precision,)
-    kernels: Sequence[native.Kernels] = ("native", "torch") if settings.kernels == "auto" else (settings.kernels,)
+    kernels = KERNELS if settings.kernels == "auto" else (settings.kernels,)
     return [Computing(p, k) for p in precisions for k in kernels if k == "torch" or usable()] or [
         Computing(p) for p in precisions
     ]

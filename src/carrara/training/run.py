@@ -24,7 +24,7 @@ from carrara.training.computing import candidates, fastest, kept
 from carrara.training.learner import Learner, Record
 from carrara.training.metrics import Metrics
 from carrara.training.signals import Ear, listening
-from carrara.training.trainable import Diffusion, data_std
+from carrara.training.trainable import Trainable, data_std
 from carrara.training.world import World, join
 
 RECIPE, FACTS, CHECKPOINTS, SAMPLES, MODEL = "recipe.yaml", "run.json", "checkpoints", "samples", "model"
@@ -59,8 +59,14 @@ class Run:
         self.settings = self.recipe.build("training")
         self.settings.check_shared(self.world.size)
         self.model: Model = build(self.recipe, self.dataset.shape, self.dataset.classes)
-        self.trainable = Diffusion(
-            self.model, self.recipe.build("train_times"), self.dataset, self.settings, recipe.seed, self.world
+        self.trainable: Trainable = self.recipe.build(
+            "trainable",
+            model=self.model,
+            times=self.recipe.build("train_times"),
+            dataset=self.dataset,
+            settings=self.settings,
+            seed=recipe.seed,
+            world=self.world,
         )
         self.learner = Learner(self.trainable, self.settings, recipe.seed, self.world)
         self.figures: dict[str, float] = {}
@@ -146,6 +152,7 @@ class Run:
             "training_images_seen": self.learner.images,
             "training_seconds": round(self.seconds),
             **self.trainable.computing.as_dict(),
+            **self.trainable.facts,
             **{key: self.facts[key] for key in ("date", "carrara", "commit", "torch", "processor", "threads")},
             **{key: round(value, 5) for key, value in self.figures.items()},
         }

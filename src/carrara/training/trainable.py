@@ -31,6 +31,9 @@ class Trainable(Protocol):
     computing: Computing
     """What the networks compute in."""
 
+    facts: Mapping[str, Any]
+    """What the model's card is to say beside what it says of every run."""
+
     @property
     def players(self) -> Mapping[str, nn.Module]:
         """The modules that are trained, in the order of their turns."""
@@ -68,6 +71,7 @@ class Diffusion:
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
         self._shown: list[tuple[Tensor, Tensor]] = []
+        self.facts: dict[str, Any] = {}
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""

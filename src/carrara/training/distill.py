@@ -1,0 +1,278 @@
+"""Distillation: a student that believes in pictures instead of means, so that a few evaluations are enough.
+
+A denoiser believes in the mean of all pictures that x_t can come from, and must be asked again and again. The student is the same
+network and is asked at a few times only; two things teach it to believe in one picture:
+
+    pairs     at t = 1 the end of the teacher's own probability-flow ODE, which is one picture for each noise, solved by the teacher
+    shadow    at every time, that its pictures are as likely as the teacher's. A shadow, a second network, learns to denoise the
+              student's pictures as the teacher has learnt to denoise real ones. Noise a picture: where the teacher believes in
+              something else than the shadow, the picture is moved that way, which lowers KL(student ‖ teacher)
+
+Sampling is then `consistency`: a belief, noise up to the next time, a belief.
+
+Source: Knowledge Distillation in Iterative Generative Models, Luhman & Luhman, 2021, for the pairs; One-step Diffusion with
+Distribution Matching Distillation, Yin et al., 2024, eq. 7–8 and algorithm 1; Improved DMD, Yin et al., 2024, section 4.4, for
+several steps; Consistency Models, Song et al., 2023, for the sampling.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from carrara.beliefs import Point
+from carrara.conditions.base import dropped
+from carrara.data import Dataset
+from carrara.data.batches import batch as take
+from carrara.data.batches import order
+from carrara.denoisers import Cond, Denoiser, GaussianDenoiser
+from carrara.errors import InputError, RecipeError
+from carrara.model import Model
+from carrara.processes import Gaussian, like
+from carrara.rng import Streams, derive
+from carrara.samplers import adams
+from carrara.sampling import moved
+from carrara.times import TrainTimes, grid, spread_uniforms
+from carrara.training.computing import candidates
+from carrara.training.settings import Training
+from carrara.training.teacher import load_teacher
+from carrara.training.world import World
+
+LOWEST, HIGHEST = 0.02, 0.98
+"""The noise levels, as angles from 0 to 1, between which teacher and shadow are asked about the student's pictures."""
+HALF_PI = math.pi / 2
+SMALL = 0.03
+PAIR = 1 << 31
+ONE = torch.ones((), dtype=torch.float64)
+HELDOUT_SEED = 0x5EED
+HELDOUT_PAIRS = 128
+STUDENT, SHADOW = "denoiser", "shadow"
+
+
+class Taught:
+    """What the teacher believes, guided if asked, at a time for each picture too."""
+
+    def __init__(self, denoiser: Denoiser, scale: float, null: Any) -> None:
+        self.denoiser, self.scale, self.null, self.process = denoiser, scale, null, denoiser.process
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Point:
+        strong = self.denoiser(x_t, t, cond)
+        if self.scale == 1:
+            return Point(strong.x0)
+        weak = self.denoiser(x_t, t, self.null(len(x_t)))
+        return Point(strong.x0 + (self.scale - 1) * (strong.x0 - weak.x0))
+
+
+class Lesson(NamedTuple):
+    """What the student is asked: x at the times t (B,), under a condition; the rest of each image's random stream."""
+
+    x: Tensor
+    t: Tensor
+    cond: Cond | None
+    rng: Streams
+
+
+class Pairs(nn.Module):
+    """The ends (pairs, C, H, W) of the teacher's paths from the noise of the run's first images; they go into the checkpoint."""
+
+    ends: Tensor
+
+    def __init__(self, pairs: int, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("ends", torch.zeros(pairs, *shape))
+
+
+class Distillation:
+    """A Model's denoiser as a student of another Model's, with a shadow beside it."""
+
+    def __init__(
+        self,
+        model: Model,
+        times: TrainTimes,
+        dataset: Dataset,
+        settings: Training,
+        seed: int,
+        world: World | None = None,
+        *,
+        teacher: Path,
+        teacher_sha256: str | None = None,
+        evaluations: Sequence[int] = (1, 2, 4),
+        first: float = 0.6,
+        pairs: int = 4096,
+        solver_steps: int = 8,
+        pair_weight: float = 1.0,
+        shadow_weight: float = 1.0,
+        guidance_scale: float = 1.0,
+    ) -> None:
+        """`teacher`: its folder, and the hash that its weights must have. `evaluations`: the numbers of evaluations that the
+        student is to be sampled with, on the grid of the recipe's sampling; `first`: the share of images at t = 1.
+        `pairs`: how many paths the teacher walks, in `solver_steps` evaluations; `pair_weight` and `shadow_weight`: how
+        much either loss counts, 0 for not at all. `guidance_scale`: with how much guidance the teacher is asked.
+
+        Raises InputError for what cannot be taught.
+        """
+        _check(evaluations, first, pairs, solver_steps, pair_weight, shadow_weight)
+        found = load_teacher(teacher, teacher_sha256, model)
+        if guidance_scale != 1 and model.condition.null(1) is None:
+            raise InputError(
+                f"guidance_scale {guidance_scale:g} needs a conditional teacher; this one is unconditional"
+            )
+        self.model, self.times, self.dataset, self.settings, self.seed = model, times, dataset, settings, seed
+        self.world = world or World()
+        self.computing = candidates(settings)[0]
+        self.first, self.pair_weight, self.shadow_weight = first, pair_weight, shadow_weight
+        self.process: Gaussian = model.denoiser.process
+        self.teacher = Taught(found.denoiser, guidance_scale, model.condition.null)
+        model.denoiser.load_state_dict(found.denoiser.state_dict())
+        self.shadow: GaussianDenoiser = copy.deepcopy(found.denoiser).requires_grad_(True)
+        self.players: dict[str, nn.Module] = {SHADOW: self.shadow, STUDENT: model.denoiser}
+        self.walked = pairs // settings.batch * settings.batch
+        self.pairs = Pairs(self.walked, model.codec.shape(model.shape))
+        self.memory: nn.Module = nn.ModuleDict({"times": times, "pairs": self.pairs})
+        self.path = grid("logistic", solver_steps, self.process.schedule)
+        self.asked = student_times(model, evaluations)
+        self.facts = {"teacher": str(teacher), "teacher_weights_sha256": teacher_sha256}
+
+    def loss(self, player: str, start: int, count: int) -> Tensor:
+        """The shadow's: Algorithm 1 of DDPM on the student's pictures. The student's: what moves its pictures, and its pairs'."""
+        lesson = self._lesson(start, count)
+        with self.computing.within(self.device):
+            return self._shadow_loss(lesson, start) if player == SHADOW else self._student_loss(lesson, start, count)
+
+    def heldout(self) -> dict[str, float]:
+        """The mean error of the student's first belief, against ends of the teacher's path that it is never shown."""
+        count = min(HELDOUT_PAIRS, len(self.dataset.heldout))
+        rows = order(len(self.dataset.heldout), HELDOUT_SEED, 0, count)
+        cond = moved(self.model.condition.encode(take(self.dataset.heldout, rows)), self.device)
+        x = self._noise(Streams.of_run(HELDOUT_SEED, 0, count))
+        self.model.denoiser.eval()
+        with torch.no_grad(), self.computing.within(self.device):
+            error = rms(self.model.denoiser(x, ONE, cond).x0 - self.end(x, cond))
+        self.model.denoiser.train()
+        return {"heldout_loss": float(error.mean())}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.model.denoiser.device
+
+    def _lesson(self, start: int, count: int) -> Lesson:
+        """What the student is asked about the images number start … start + count − 1: noise alone, or noised pictures."""
+        rng = Streams.of_run(self.seed, start, count)
+        batch = take(self.dataset.train, order(len(self.dataset.train), self.seed, start, count), self._flips(rng))
+        cond = moved(dropped(self.model.condition, self.model.condition.encode(batch), rng), self.device)
+        x0 = self.model.codec.encode(batch["media"].to(self.device))
+        t = self.asked[pick(rng.uniform(), self.first, len(self.asked))]
+        noised, noise = self.process.corrupt(x0, t, rng)[0], self._noise(rng)
+        return Lesson(torch.where(like(t == 1, x0).bool(), noise, noised), t, cond, rng)
+
+    def _flips(self, rng: Streams) -> np.ndarray | None:
+        flips = rng.uniform().numpy() < 0.5
+        return flips if self.dataset.flip else None
+
+    def _noise(self, rng: Streams) -> Tensor:
+        return self.process.prior(self.model.codec.shape(self.model.shape), rng).to(self.device)
+
+    def _shadow_loss(self, lesson: Lesson, start: int) -> Tensor:
+        with torch.no_grad():
+            x0 = self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0
+        u = spread_uniforms(self.settings.spread, lesson.rng, self.seed, start, self.settings.batch)
+        t, factor = self.times.draw(u, self.process.schedule)
+        loss = self.shadow.loss(x0, t, lesson.cond, lesson.rng)
+        if self.shadow.training:
+            self.times.update(self.world.gather(t), self.world.gather(loss.detach().cpu()))
+        return loss * factor.to(loss)
+
+    def _student_loss(self, lesson: Lesson, start: int, count: int) -> Tensor:
+        """Of the run's first images the error at their own pairs; of later ones what moves their pictures, and half of them
+        an earlier image's pair.
+        """
+        if start < self.walked:
+            return self.pair_weight * self._new_pairs(start, count)
+        x0 = self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0
+        loss: Tensor = self.shadow_weight * (x0 * self.direction(x0.detach(), lesson)).flatten(1).mean(1)
+        if self.walked and self.pair_weight:
+            loss[::2] += 2 * self.pair_weight * self._old_pairs(lesson.rng.uniform()[::2])
+        return loss
+
+    def _new_pairs(self, start: int, count: int) -> Tensor:
+        """The error (count,) at the pairs of these numbers, whose paths the teacher walks now."""
+        x, cond = self._questions(range(start, start + count))
+        ends = self.end(x, cond)
+        if self.model.denoiser.training:
+            first = start // self.settings.batch * self.settings.batch
+            self.pairs.ends[first : first + self.settings.batch] = self.world.gather(ends)
+        return rms(self.model.denoiser(x, ONE, cond).x0 - ends)
+
+    def _old_pairs(self, u: Tensor) -> Tensor:
+        """The error (B,) at pairs that were walked before, chosen by u (B,) in [0, 1)."""
+        numbers = (u * self.walked).long()
+        x, cond = self._questions(numbers.tolist())
+        return rms(self.model.denoiser(x, ONE, cond).x0 - self.pairs.ends[numbers])
+
+    def _questions(self, numbers: Sequence[int]) -> tuple[Tensor, Cond | None]:
+        """The noise and the condition with which the pairs of these numbers begin; the conditions are those of real pictures."""
+        rng = Streams([derive(self.seed, PAIR, number) for number in numbers])
+        rows = order(len(self.dataset.train), self.seed, 0, self.walked)[list(numbers)]
+        cond = dropped(self.model.condition, self.model.condition.encode(take(self.dataset.train, rows)), rng)
+        return self._noise(rng), moved(cond, self.device)
+
+    @torch.no_grad()
+    def end(self, x: Tensor, cond: Cond | None) -> Tensor:
+        """Where the teacher's probability-flow ODE takes x from t = 1, as far as so many evaluations tell."""
+        for step in adams(self.teacher, x, self.path, cond):
+            x = step.x
+        return x
+
+    @torch.no_grad()
+    def direction(self, x0: Tensor, lesson: Lesson) -> Tensor:
+        """Where KL(student ‖ teacher) rises at the student's pictures x0: the shadow's belief less the teacher's, in units of
+        how far the teacher's is from x0, at noise of any level.
+        """
+        level = LOWEST + (HIGHEST - LOWEST) * lesson.rng.uniform()
+        t = self.process.schedule.inverse(-2 * torch.tan(HALF_PI * level).log()).clamp(max=1)
+        x_t = self.process.corrupt(x0, t, lesson.rng)[0]
+        real, shadow = (who(x_t, t, lesson.cond).x0 for who in (self.teacher, self.shadow))
+        return (shadow - real) / like((x0 - real).abs().flatten(1).mean(1).clamp(min=1e-3), x0)
+
+
+def rms(error: Tensor) -> Tensor:
+    """The root mean square of each sample's numbers, (B,), rounded off below SMALL, where the root has no slope."""
+    root: Tensor = (error.square().flatten(1).mean(1) + SMALL**2).sqrt()
+    return root - SMALL
+
+
+def student_times(model: Model, evaluations: Sequence[int]) -> Tensor:
+    """The times at which the student is asked when it is sampled with any of these numbers of evaluations, from 1 on down."""
+    grids = [model.sampling.changed(steps=count).grid(model.denoiser.process.schedule)[:-1] for count in evaluations]
+    return torch.tensor(sorted(set(torch.cat(grids).tolist()), reverse=True), dtype=torch.float64)
+
+
+def pick(u: Tensor, first: float, count: int) -> Tensor:
+    """Indices (B,) into `count` times from u (B,) in [0, 1): a share `first` is 0, the others are even."""
+    others = 1 + ((u - first) / (1 - first) * (count - 1)).long() if first < 1 else torch.zeros_like(u).long()
+    return torch.where(u < first, 0, others).clamp(max=count - 1)
+
+
+def _check(
+    evaluations: Sequence[int], first: float, pairs: int, solver_steps: int, pair_weight: float, shadow_weight: float
+) -> None:
+    """Raises RecipeError for options that teach nothing."""
+    for name, value, holds, rule in (
+        ("evaluations", list(evaluations), evaluations and min(evaluations) >= 1, "one or more numbers from 1 on"),
+        ("first", first, 0 < first <= 1, "above 0 and at most 1"),
+        ("pairs", pairs, pairs >= 0, "0 or more"),
+        ("solver_steps", solver_steps, solver_steps >= 1, "at least 1"),
+        ("pair_weight", pair_weight, pair_weight >= 0, "0 or more"),
+        ("shadow_weight", shadow_weight, shadow_weight >= 0, "0 or more"),
+        ("pair_weight", pair_weight, pair_weight + shadow_weight > 0, "above 0 where shadow_weight is 0"),
+    ):
+        if not holds:
+            raise RecipeError(f"trainable.{name} is {value!r}; it must be {rule}")
