@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rivals.rival import SIZE, Mode, Rival, bytes_of, check_labels
+from benchmarks.rivals.rival import SIZE, Mode, Rival, bytes_of, check_labels, noise
 from benchmarks.rivals.sizes import Widths
 from carrara.training.learner import seeded
 
@@ -96,14 +96,6 @@ class OfDdpmPytorch(Rival):
         with seeded(seed), patch.object(module, "tqdm", lambda steps, **_: steps), self.mode.autocast():
             return bytes_of(self.diffusion.sample(batch_size=n).float())
 
-    def evaluation(self, batch: int) -> Callable[[], Any]:
-        """One evaluation of the network on `batch` pictures."""
-        x, times = self.mode.laid(torch.randn(batch, self.channels, SIZE, SIZE)), torch.full((batch,), 500)
-        self.net.eval()
-
-        @torch.no_grad()
-        def evaluate() -> Any:
-            with self.mode.autocast():
-                return self.net(x, times)
-
-        return evaluate
+    def example(self, batch: int) -> tuple[Tensor, ...]:
+        """Pictures and times."""
+        return self.mode.laid(noise(batch, self.channels)), torch.full((batch,), 500)

@@ -5,7 +5,6 @@ Source: the numbers are those of diffusers' examples/unconditional_image_generat
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.rivals.rival import SIZE, Mode, Rival, bytes_of, check_labels
+from benchmarks.rivals.rival import SIZE, Mode, Rival, bytes_of, check_labels, noise
 from benchmarks.rivals.sizes import Widths
 
 WIDTHS: Widths = (64, 128, 128, 128)
@@ -64,10 +63,10 @@ class OfDiffusers(Rival):
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         clean = 2 * images - 1
-        noise = torch.randn_like(clean)
+        eps = torch.randn_like(clean)
         times = torch.randint(0, 1000, (len(clean),))
-        noisy = self.scheduler.add_noise(clean, noise, times)
-        return F.mse_loss(self._output(noisy, times, labels).float(), noise)
+        noisy = self.scheduler.add_noise(clean, eps, times)
+        return F.mse_loss(self._output(noisy, times, labels).float(), eps)
 
     def _output(self, x: Tensor, times: Tensor | int, labels: Tensor) -> Tensor:
         asked = {"class_labels": labels} if self.classes else {}
@@ -101,15 +100,8 @@ class OfDiffusers(Rival):
             x = scheduler.step(output.float(), t, x, eta=0.0).prev_sample
         return bytes_of((x + 1) / 2)
 
-    def evaluation(self, batch: int) -> Callable[[], Any]:
-        """One evaluation of the network on `batch` pictures."""
-        x = self.mode.laid(torch.randn(batch, self.channels, SIZE, SIZE))
-        labels, times = torch.zeros(batch, dtype=torch.long), torch.full((batch,), 500)
-        self.net.eval()
-
-        @torch.no_grad()
-        def evaluate() -> Tensor:
-            with self.mode.autocast():
-                return self._output(x, times, labels)
-
-        return evaluate
+    def example(self, batch: int) -> tuple[Tensor, ...]:
+        """Pictures, times and, where there are classes, labels."""
+        x, times = noise(batch, self.channels), torch.full((batch,), 500)
+        labels = (torch.zeros(batch, dtype=torch.long),) if self.classes else ()
+        return (self.mode.laid(x), times, *labels)

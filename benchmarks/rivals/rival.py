@@ -50,7 +50,7 @@ MODES: dict[str, Mode] = {
 class Rival(ABC):
     """A network of a peer's with its optimiser, learning rate and average, for pictures (B, channels, 32, 32).
 
-    A subclass makes `optimiser` and answers `_loss`, `_followed`, `_extra`, `average` and `sample`.
+    A subclass makes `optimiser` and answers `_loss`, `_followed`, `_extra`, `average`, `sample` and `example`.
     """
 
     clip = 1.0
@@ -107,8 +107,20 @@ class Rival(ABC):
         """n pictures uint8 (n, C, 32, 32) of the network as it is; `steps` None: as recommended, or as near as is paid for."""
 
     @abstractmethod
+    def example(self, batch: int) -> tuple[Tensor, ...]:
+        """What the network is called with, for `batch` pictures of noise."""
+
     def evaluation(self, batch: int) -> Callable[[], Any]:
-        """A call that evaluates the network once, without gradients, always on the same `batch` noise pictures."""
+        """A call that evaluates the network once, without gradients, always on the same `batch` pictures of noise."""
+        inputs = self.example(batch)
+        self.net.eval()
+
+        @torch.no_grad()
+        def evaluate() -> Any:
+            with self.mode.autocast():
+                return self.net(*inputs)
+
+        return evaluate
 
     @abstractmethod
     def _extra(self) -> dict[str, Any]:
@@ -143,6 +155,11 @@ class Rival(ABC):
 def bytes_of(x: Tensor) -> Tensor:
     """Pictures in [0, 1] as uint8; what lies outside is clipped."""
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def noise(batch: int, channels: int) -> Tensor:
+    """Always the same noise (batch, channels, 32, 32), to evaluate a network on."""
+    return torch.randn((batch, channels, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
 
 
 def check_labels(n: int, labels: Tensor) -> None:
