@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.rivals.of_ddpm_pytorch import OfDdpmPytorch
 from benchmarks.rivals.of_diffusers import OfDiffusers
 from benchmarks.rivals.openvino import compiled
-from benchmarks.rivals.ours import PRECISIONS, learner
+from benchmarks.rivals.ours import WAYS, learner
 from benchmarks.rivals.rates import next_step
 from benchmarks.rivals.rival import MODES, Mode, Rival
+from carrara import native
 from carrara.data import Dataset, Split
 from carrara.errors import InputError
 from carrara.model import Model, build
@@ -76,11 +77,11 @@ def training(skipped: dict[str, str]) -> Iterator[Lane]:
             step = partial(next_step, rival, pictures((1, 32, 32)))
             yield Lane(name, mode.name, BATCH, 3 * gflop(rival.net, rival.example(1)), rival.parameters, step)
     for name, ours in present(skipped).items():
-        for precision in PRECISIONS:
-            taught = learner(recipe_of(ours), pictures(ours.shape), precision)
+        for way, computing in WAYS.items():
+            taught = learner(recipe_of(ours), pictures(ours.shape), computing)
             model: Model = taught.trainable.model  # type: ignore[attr-defined]
             cost = 3 * gflop(model.denoiser.network, example(model))
-            yield Lane(name, precision, ours.batch, cost, model.parameters, partial(taught.step, None))
+            yield Lane(name, way, ours.batch, cost, model.parameters, partial(taught.step, None))
 
 
 def sampling(skipped: dict[str, str]) -> Iterator[Lane]:
@@ -170,6 +171,6 @@ def gflop(network: nn.Module, inputs: tuple[Any, ...]) -> float:
     Training is counted as three evaluations.
     """
     mode = FlopCounterMode(display=False)
-    with sdpa_kernel(SDPBackend.MATH), mode:
+    with native.chosen("torch"), sdpa_kernel(SDPBackend.MATH), mode:
         network(*inputs)
     return float(mode.get_total_flops()) / 1e9

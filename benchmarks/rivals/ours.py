@@ -9,11 +9,7 @@ from carrara.training.computing import KERNELS, PRECISIONS, Computing
 from carrara.training.learner import Learner
 from carrara.training.trainable import Diffusion, data_std
 
-WAYS = {
-    f"{precision} {kernels}": Computing(precision, kernels)
-    for kernels in KERNELS
-    for precision in PRECISIONS
-}
+WAYS = {f"{precision} {kernels}": Computing(precision, kernels) for kernels in KERNELS for precision in PRECISIONS}
 """What carrara's training computes in, by precision and kernels."""
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,7 +138,7 @@ class Distillation:
         self.memory: nn.Module = nn.ModuleDict({"times": times, "pairs": self.pairs})
         self.path = grid("logistic", solver_steps, self.process.schedule)
         self.asked = student_times(model, evaluations)
-        self.facts = {"teacher": str(teacher), "teacher_weights_sha256": teacher_sha256}
+        self.facts: Mapping[str, Any] = {"teacher": str(teacher), "teacher_weights_sha256": teacher_sha256}
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """The shadow's: Algorithm 1 of DDPM on the student's pictures. The student's: what moves its pictures, and its pairs'."""

@@ -71,7 +71,7 @@ class Diffusion:
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
         self._shown: list[tuple[Tensor, Tensor]] = []
-        self.facts: dict[str, Any] = {}
+        self.facts: Mapping[str, Any] = {}
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""
