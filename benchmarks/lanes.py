@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -93,12 +92,12 @@ def sampling(skipped: dict[str, str]) -> Iterator[Lane]:
         for mode in BACKENDS:
             model = build(recipe_of(ours), ours.shape, pictures(ours.shape).classes)
             try:
-                within = prepared(model, mode)
+                prepare(model, mode)
             except InputError as error:
                 skipped[f"{name} {mode}"] = str(error)
                 continue
             cost = gflop(model.denoiser.network, example(model))
-            yield Lane(name, mode, BATCH * STEPS, cost, model.parameters, partial(walked, model, within))
+            yield Lane(name, mode, BATCH * STEPS, cost, model.parameters, partial(walked, model))
 
 
 def their_evaluations(
@@ -137,26 +136,15 @@ def pictures(shape: tuple[int, int, int], n: int = 512) -> Dataset:
     return Dataset("noise", classes, split, split, "0" * 64, "none", "numpy's generator")
 
 
-def prepared(model: Model, mode: str) -> Callable[[], AbstractContextManager[Any]]:
-    """Makes the model sample in a mode, one of BACKENDS; the surroundings in which it then has to be called.
-
-    Raises InputError where this carrara or this machine does not have it.
-    """
-    use = getattr(model, "use", None)
+def prepare(model: Model, mode: str) -> None:
+    """Makes the model sample in a mode, one of BACKENDS. Raises InputError where this machine does not have it."""
     model.denoiser.eval()
-    if use is not None:
-        use(BACKENDS[mode])
-    elif mode == "bf16":
-        return partial(torch.autocast, "cpu", torch.bfloat16)
-    elif mode != "float32":
-        raise InputError(f"this carrara has no backend {BACKENDS[mode]}")
-    return nullcontext
+    model.use(BACKENDS[mode])
 
 
-def walked(model: Model, within: Callable[[], AbstractContextManager[Any]]) -> Tensor:
+def walked(model: Model) -> Tensor:
     """BATCH samples by STEPS evaluations each."""
-    with within():
-        return model.sample(BATCH, batch=BATCH, sampler="ddim", steps=STEPS, guidance_scale=1.0)
+    return model.sample(BATCH, batch=BATCH, sampler="ddim", steps=STEPS, guidance_scale=1.0)
 
 
 def example(model: Model) -> tuple[Any, ...]:

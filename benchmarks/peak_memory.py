@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def theirs(mode: str) -> Callable[[], Any]:
 
 def ours(mode: str) -> Callable[[], Any] | None:
     """carrara's network of the same architecture; None where this carrara has none, or not the mode."""
-    from benchmarks.lanes import OURS, prepared, present, recipe_of
+    from benchmarks.lanes import OURS, prepare, present, recipe_of
     from carrara.errors import InputError
     from carrara.model import build
 
@@ -71,15 +72,11 @@ def ours(mode: str) -> Callable[[], Any] | None:
     recipe = recipe_of(OURS["unet2d"], condition={"kind": "none"}, sampling={"sampler": "ddim", "steps": STEPS})
     model = build(recipe, OURS["unet2d"].shape, ())
     try:
-        within = prepared(model, mode)
+        prepare(model, mode)
     except InputError:
         return None
 
-    def call() -> Any:
-        with within():
-            return model.sample(PICTURES, batch=PICTURES)
-
-    return call
+    return partial(model.sample, PICTURES)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from benchmarks.quality_figures import NOTES, figures, picture
 from benchmarks.result import report
 from benchmarks.rivals import rates as rates_of
 from benchmarks.rivals.contestants import CONTESTANTS, OURS
+from benchmarks.rivals.ours import WAYS
 from benchmarks.rivals.pictures import labels_in_turn
 from benchmarks.rivals.races import average_of, in_chunks, sampled, trained
 from benchmarks.rivals.rival import MODES
@@ -136,9 +137,9 @@ def complete(entry: Entry, n: int) -> bool:
 def our_samples(plan: Plan, entry: Entry) -> Tensor:
     """carrara's samples, by its own command for training and its recipe's own way to sample."""
     run = entry.folder.parent
-    precision, kernels = plan.rates[OURS]["mode"].split()
+    computing = WAYS[plan.rates[OURS]["mode"]]
     words = ["train", plan.dataset.name, "--images", entry.images, "--seed", entry.seed, "--out", run]
-    mode = ["--set", f"training.precision={precision}", "--set", f"training.kernels={kernels}"]
+    mode = [word for key, value in computing.as_dict().items() for word in ("--set", f"training.{key}={value}")]
     asked = [sys.executable, "-m", "carrara", *map(str, words), *mode]
     subprocess.run(asked, check=True, env=os.environ | {"OMP_NUM_THREADS": str(rates_of.threads(None))})
     model = carrara.load(run)

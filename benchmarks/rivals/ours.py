@@ -9,8 +9,12 @@ from carrara.training.computing import KERNELS, PRECISIONS, Computing
 from carrara.training.learner import Learner
 from carrara.training.trainable import Diffusion, data_std
 
-WAYS = {f"{precision} {kernels}": Computing(precision, kernels) for kernels in KERNELS for precision in PRECISIONS}
-"""What carrara's training computes in, by precision and kernels."""
+WAYS = {
+    precision + ("" if kernels == "native" else f" {kernels}"): Computing(precision, kernels)
+    for kernels in KERNELS
+    for precision in PRECISIONS
+}
+"""What carrara's training computes in: float32 and bf16 by its own kernels, and by torch's."""
 
 
 def learner(recipe: Recipe, dataset: Dataset, computing: Computing) -> Learner:

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from carrara.native import library
+from carrara.native import common, convolution, library
 
 TRY = """
 import logging, torch
@@ -39,6 +40,21 @@ def test_without_the_kernels_everything_is_as_it_is_with_them(tmp_path: Path) ->
         off, plain, said = tried(**how)
         assert off == "False" and plain == pytest.approx(number, rel=1e-4)
         assert ("torch's are used" in said) == ("CC" in how)
+
+
+@pytest.mark.skipif(library.library() is None, reason="there is no C compiler here")
+def test_the_trial_is_in_float32_wherever_it_is_made() -> None:
+    common.usable.cache_clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert common.usable()
+
+
+@pytest.mark.skipif(library.library() is None, reason="there is no C compiler here")
+def test_a_kernel_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution, "convolve", lambda x, w, *_: torch.conv2d(x, w, padding=1) * 1.01)
+    common.usable.cache_clear()
+    assert not common.usable()
+    common.usable.cache_clear()
 
 
 @pytest.mark.skipif(library.library() is None, reason="there is no C compiler here")

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import lanes
-from benchmarks.lanes import Lane, Ours, gflop, pictures, prepared, present, recipe_of, walked
+from benchmarks.lanes import Lane, Ours, gflop, pictures, prepare, present, recipe_of, walked
 from benchmarks.peak_memory import peak_mb
 from benchmarks.rivals.ours import learner
 from benchmarks.speed import best, over, row, summary
 from torch import nn
 
-from carrara.errors import InputError
 from carrara.model import build
+from carrara.training.computing import Computing
 
 
 def rated(network: str, mode: str, median: float, share: float = 0.0) -> dict[str, object]:
@@ -76,19 +76,11 @@ def test_networks_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_ours_is_carraras_own_step_and_walk() -> None:
     ours = Ours("unet", (1, 8, 8), 4)
-    taught = learner(recipe_of(ours), pictures(ours.shape, 20), "float32")
+    taught = learner(recipe_of(ours), pictures(ours.shape, 20), Computing())
     assert taught.step(None).images == 4
     model = build(recipe_of(ours), ours.shape, tuple("0123456789"))
-    assert walked(model, prepared(model, "float32")).shape == (lanes.BATCH, 1, 8, 8)
-
-
-def test_a_mode_that_is_not_there_is_refused() -> None:
-    ours = Ours("unet", (1, 8, 8), 4)
-    model = build(recipe_of(ours), ours.shape, tuple("0123456789"))
-    if hasattr(model, "use"):
-        pytest.skip("this carrara has backends of its own, which refuse by themselves")
-    with pytest.raises(InputError, match="openvino"):
-        prepared(model, "openvino")
+    prepare(model, "float32")
+    assert walked(model).shape == (lanes.BATCH, 1, 8, 8)
 
 
 def test_the_peak_is_read_in_millions_of_bytes(tmp_path: Path) -> None:
