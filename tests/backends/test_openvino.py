@@ -45,12 +45,6 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder / "openvino"
 
 
-@pytest.fixture
-def converts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here whoever converts a network fails."""
-    monkeypatch.setattr(backend, "_converted", refused)
-
-
 def made(*changes: str, classes: tuple[str, ...] = ("cat", "dog", "owl"), side: int = 8) -> Model:
     """A model whose every parameter is drawn at random."""
     model = build(check(changed(SETTINGS, changes)), (1, side, side), classes)
@@ -104,7 +98,7 @@ def test_without_a_condition_it_is_asked_for_the_null() -> None:
 
 
 @needs_openvino
-def test_the_second_start_compiles_nothing(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_start_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made()
     model.use("openvino-f32")
     pictures = model.sample(3)
@@ -114,8 +108,12 @@ def test_the_second_start_compiles_nothing(cached: Path, monkeypatch: pytest.Mon
 
 
 @needs_openvino
-@pytest.mark.usefixtures("converts_nothing")
-def test_other_weights_networks_and_damaged_files_are_compiled_anew(cached: Path) -> None:
+def test_other_weights_networks_and_damaged_files_are_compiled_anew(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made().use("openvino-f32")
+    monkeypatch.setattr(backend, "_converted", refused)
+    made().use("openvino-f32")
     with pytest.raises(AssertionError, match="refused"):
         made("network.width=16").use("openvino-f32")
     model = made()
