@@ -106,7 +106,9 @@ def test_parts_that_do_not_make_a_batch_are_refused(given: dict[str, Any], sente
         Training(**given)
 
 
-def test_parts_that_do_not_make_a_process_s_share_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_do_not_make_a_process_s_share_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(World, "told", lambda self, value: value)
     with pytest.raises(InputError, match=rf"batch {BATCH} cannot be shared by 2 processes, in 16 parts each"):
         opened(tmp_path, changes=["training.accumulate=16"], world=World(0, 2))
