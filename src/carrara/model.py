@@ -77,7 +77,7 @@ class Model:
         *,
         seed: int = 0,
         seeds: Sequence[int] | None = None,
-        batch: int = 64,
+        batch: int = 32,
         progress: Callable[[int, int], None] | None = None,
         start: Tensor | None = None,
         strength: float | None = None,

@@ -248,3 +248,8 @@ def test_a_student_is_what_its_teacher_is(tmp_path: Path, teacher: Path) -> None
 def test_options_that_teach_nothing_are_refused(tmp_path: Path, teacher: Path, change: str) -> None:
     with pytest.raises(RecipeError, match=rf"^trainable\.{change.partition('=')[0]} is "):
         opened(tmp_path, teacher, f"trainable.{change}")
+
+
+def test_a_batch_in_parts_is_refused(tmp_path: Path, teacher: Path) -> None:
+    with pytest.raises(RecipeError, match=r"training\.accumulate is 2; .* must be 1"):
+        opened(tmp_path, teacher, "training.accumulate=2")

@@ -87,7 +87,7 @@ def evaluate(
     guidance_scale: GuidanceScale = None,
     eta: Eta = None,
     backend: Backend = "torch",
-    batch: Batch = 64,
+    batch: Batch = 32,
     as_json: Json = False,
 ) -> None:
     """Measure how good a model's samples are.

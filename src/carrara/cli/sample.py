@@ -144,7 +144,7 @@ def sample(
     strength: Strength = None,
     mask: MaskPath = None,
     backend: Backend = "torch",
-    batch: Batch = 64,
+    batch: Batch = 32,
     out: Out = None,
     gif: Gif = None,
     overwrite: Overwrite = False,

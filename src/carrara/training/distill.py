@@ -119,6 +119,11 @@ class Distillation:
         Raises InputError for what cannot be taught.
         """
         _check(evaluations, first, pairs, solver_steps, pair_weight, shadow_weight)
+        if settings.accumulate > 1:
+            raise RecipeError(
+                f"training.accumulate is {settings.accumulate}; a distillation computes each batch at once, so it must be 1. "
+                "For less memory lower training.batch, or set training.checkpointing=true"
+            )
         found = load_teacher(teacher, teacher_sha256, model)
         if guidance_scale != 1 and model.condition.null(1) is None:
             raise InputError(
