@@ -19,7 +19,7 @@ def compiled(net: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Any]:
 
     with warnings.catch_warnings():
         # The tracer names what it takes for constant; all of that is decided by the shape of the pictures, which stays.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         found = openvino.convert_model(net, example_input=inputs)
     options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     request = openvino.compile_model(found, "CPU", options)
