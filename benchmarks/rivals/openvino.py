@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,10 @@ def compiled(net: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Any]:
         raise ImportError("openvino is not installed: pip install 'carrara[bench]'")
     import openvino
 
-    found = openvino.convert_model(net, example_input=inputs)
+    with warnings.catch_warnings():
+        # The tracer names what it takes for constant; all of that is decided by the shape of the pictures, which stays.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        found = openvino.convert_model(net, example_input=inputs)
     options = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     request = openvino.compile_model(found, "CPU", options)
     given = [value.numpy() for value in inputs]
