@@ -225,17 +225,27 @@ def test_torch_knows_the_operators() -> None:
     torch.library.opcheck(attention.self_attention, (tokens, 2))
 
 
-def test_the_choice_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("grad", "name"), [(True, "conv3x3"), (False, "plain_conv3x3")])
+def test_the_choice_is_obeyed(monkeypatch: pytest.MonkeyPatch, grad: bool, name: str) -> None:
     x, w = drawn(4, 8, 12, 12), drawn(6, 8, 3, 3, seed=1)
     asked: list[int] = []
-    kernel = convolution.conv3x3
-    monkeypatch.setattr(convolution, "conv3x3", lambda *args: asked.append(1) or kernel(*args))
-    ops.conv3x3(x, w)
-    assert asked == [1]
-    with native.chosen("torch"):
+    kernel = getattr(convolution, name)
+    monkeypatch.setattr(convolution, name, lambda *args: asked.append(1) or kernel(*args))
+    with torch.set_grad_enabled(grad):
         ops.conv3x3(x, w)
-    ops.conv3x3(x.double(), w.double())
+        assert asked == [1]
+        with native.chosen("torch"):
+            ops.conv3x3(x, w)
+        ops.conv3x3(x.double(), w.double())
     assert asked == [1]
+
+
+def test_small_convolutions_are_torchs_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = drawn(2, 8, 12, 12), drawn(6, 8, 3, 3, seed=1)
+    assert not convolution.worth(x) and convolution.worth(x.repeat(2, 1, 1, 1))
+    with torch.no_grad():
+        assert convolution.worth(x[:1, :, :1, :1])
+        assert error(ops.conv3x3(x, w), F.conv2d(x.double(), w.double(), padding=1)) < EXACT
 
 
 def test_autocast_decides_the_dtype() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
 from carrara.backends.running import Inputs, Precision
 from carrara.denoisers import Cond, Network
+from carrara.networks.layers import Conv1x1
 
 
 def float32(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
@@ -16,10 +19,23 @@ def float32(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
 
 def bf16(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
     """The network with its products and convolutions in bf16, as in training; sums and norms stay in float32."""
+    half = halved(network)
 
     def computes(x: Tensor, level: Tensor, cond: Cond | None = None) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16):
-            out: Tensor = network(x, level, cond)
+            out: Tensor = half(x, level, cond)
         return out.to(x.dtype)
 
     return computes, "bfloat16"
+
+
+def halved(network: nn.Module) -> nn.Module:
+    """The network with the weights of its matrix products in bf16, once and not in every evaluation; the others are shared."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | Conv1x1)]
+    cast = {id(parameter) for layer in layers for parameter in layer.parameters()}
+    shared = [value for value in (*network.parameters(), *network.buffers()) if id(value) not in cast]
+    copied = copy.deepcopy(network, {id(value): value for value in shared})
+    for module in copied.modules():
+        if isinstance(module, nn.Linear | Conv1x1):
+            module.to(torch.bfloat16)
+    return copied.eval()

@@ -16,13 +16,7 @@ TOKENS = 512
 """With more tokens than these a head's scores no longer fit into a core's cache, and torch's own is used."""
 
 
-@torch.library.custom_op(
-    "carrara::self_attention",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor qkv, int heads) -> (Tensor, Tensor)",
-)
-def self_attention(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+def plain_self_attention(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """(softmax(q kᵀ / √D) v, the logarithms of its sums): from (B, N, 3 · heads · D) to (B, N, heads · D) and (B, heads, N)."""
     qkv = qkv.contiguous()
     (b, n, wide), step = qkv.shape, _step(qkv)
@@ -33,6 +27,15 @@ def self_attention(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     )  # fmt: skip
     check(failed)
     return o, log_sum
+
+
+self_attention = torch.library.custom_op(
+    "carrara::self_attention",
+    plain_self_attention,
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor qkv, int heads) -> (Tensor, Tensor)",
+)
 
 
 @torch.library.custom_op(

@@ -27,6 +27,11 @@ def computed_in(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
+def either(operator: Any, plain: Any) -> Any:
+    """The operator where torch must know of it, for gradients or a graph; else the function under it, which is called sooner."""
+    return operator if torch.is_grad_enabled() or torch.compiler.is_compiling() else plain
+
+
 def kernels() -> Any:
     """The library, where `usable`."""
     return library()

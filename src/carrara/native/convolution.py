@@ -15,12 +15,13 @@ from torch import Tensor
 from carrara.native.common import CL, address, check, coarse, kernels, last
 
 TILES = 24
-"""A convolution of fewer tiles of 4×4 pixels is better left to torch: transforming its weights would cost more than it saves."""
+"""In training a convolution of fewer tiles of 4×4 pixels is better left to torch: transforming weights that change with every step
+would cost more than it saves."""
 
 
-def tiles(x: Tensor) -> int:
-    """The number of tiles of 4×4 pixels in a batch of pictures."""
-    return len(x) * -(-x.shape[-2] // 4) * -(-x.shape[-1] // 4)
+def worth(x: Tensor) -> bool:
+    """Whether a convolution of x (B, C, H, W) is faster here: in evaluation always, as weights are transformed once."""
+    return not torch.is_grad_enabled() or len(x) * -(-x.shape[-2] // 4) * -(-x.shape[-1] // 4) >= TILES
 
 
 def packed(weight: Tensor, rough: bool, back: bool) -> Tensor:
@@ -69,16 +70,19 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None
     return y
 
 
-@torch.library.custom_op(
+def plain_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None) -> Tensor:
+    """x (B, C, H, W) convolved with weight (K, C, 3, 3), border 1, + bias (K) + more (B, K, H, W), those two where given."""
+    more = None if more is None else last(more, x.dtype)
+    return convolve(last(x), weight, None if bias is None else bias.detach().float(), more)
+
+
+conv3x3 = torch.library.custom_op(
     "carrara::conv3x3",
+    plain_conv3x3,
     mutates_args=(),
     device_types="cpu",
     schema="(Tensor x, Tensor weight, Tensor? bias, Tensor? more) -> Tensor",
 )
-def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None) -> Tensor:
-    """x (B, C, H, W) convolved with weight (K, C, 3, 3), border 1, + bias (K) + more (B, K, H, W), those two where given."""
-    more = None if more is None else last(more, x.dtype)
-    return convolve(last(x), weight, None if bias is None else bias.detach().float(), more)
 
 
 @torch.library.custom_op(

@@ -13,13 +13,7 @@ from torch import Tensor
 from carrara.native.common import CL, check, kernels, last
 
 
-@torch.library.custom_op(
-    "carrara::group_norm",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor scale, Tensor shift, int groups, float eps, bool silu) -> (Tensor, Tensor, Tensor)",
-)
-def group_norm(
+def plain_group_norm(
     x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(y, mean, 1 / std): x (B, C, H, W) normalised over its groups, · scale + shift, (B, C) or (C), then SiLU where asked."""
@@ -32,6 +26,15 @@ def group_norm(
     )  # fmt: skip
     check(failed)
     return y, mean, rstd
+
+
+group_norm = torch.library.custom_op(
+    "carrara::group_norm",
+    plain_group_norm,
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor scale, Tensor shift, int groups, float eps, bool silu) -> (Tensor, Tensor, Tensor)",
+)
 
 
 @torch.library.custom_op(
@@ -57,13 +60,7 @@ def group_norm_backward(
     return dx, dscale, dshift
 
 
-@torch.library.custom_op(
-    "carrara::layer_norm",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor scale, Tensor shift, float eps) -> (Tensor, Tensor, Tensor)",
-)
-def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def plain_layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """(y, mean, 1 / std): tokens x (B, N, C) normalised over their channels, · scale + shift, (B, C) or (C)."""
     x, scale, shift = x.contiguous(), scale.float().contiguous(), shift.float().contiguous()
     b, n, c = x.shape
@@ -73,6 +70,15 @@ def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Ten
         rstd.data_ptr(), b, n, c, eps, x.dtype == torch.bfloat16, torch.get_num_threads(),
     )  # fmt: skip
     return y, mean, rstd
+
+
+layer_norm = torch.library.custom_op(
+    "carrara::layer_norm",
+    plain_layer_norm,
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor scale, Tensor shift, float eps) -> (Tensor, Tensor, Tensor)",
+)
 
 
 @torch.library.custom_op(
@@ -96,13 +102,7 @@ def layer_norm_backward(
     return dx, dscale, dshift
 
 
-@torch.library.custom_op(
-    "carrara::gated",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor gate, Tensor branch) -> Tensor",
-)
-def gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+def plain_gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     """x + gate · branch for tokens x and branch (B, N, C) and gate (B, C)."""
     x, branch, gate = x.contiguous(), branch.to(x.dtype).contiguous(), gate.float().contiguous()
     y = torch.empty_like(x)
@@ -111,6 +111,15 @@ def gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
         torch.get_num_threads(),
     )  # fmt: skip
     return y
+
+
+gated = torch.library.custom_op(
+    "carrara::gated",
+    plain_gated,
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor x, Tensor gate, Tensor branch) -> Tensor",
+)
 
 
 @torch.library.custom_op(
