@@ -31,6 +31,7 @@ from benchmarks.rivals.pictures import labels_in_turn
 from benchmarks.rivals.races import average_of, in_chunks, sampled, trained
 from benchmarks.rivals.rival import MODES
 from carrara import files
+from carrara.cli.threads import keep_memory
 from carrara.data import Dataset
 from carrara.evaluation.measure import Yardstick, yardstick
 from carrara.recipe import read
@@ -88,6 +89,7 @@ def main() -> None:
     """Trains and samples what is asked for and missing, measures everything there is, reports."""
     args = arguments()
     rates_of.threads(args.threads)
+    keep_memory()
     dataset = dataset_of(read(args.data))
     rates = rates_of.rates(dataset, args.runs / "rates.json", args.measure_rates)
     n = min(args.n, len(dataset.heldout))

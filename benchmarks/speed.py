@@ -16,6 +16,7 @@ from benchmarks.limits import limits
 from benchmarks.result import report
 from benchmarks.rivals.rates import threads
 from benchmarks.timing import interleaved
+from carrara.cli.threads import keep_memory
 
 ROUNDS = 7
 PEAK = "matrix product bf16"
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes itself")
     args = parser.parse_args()
     threads(args.threads)
+    keep_memory()  # For all sides: as `carrara train` does.
     skipped: dict[str, str] = {}
     found = limits(args.rounds)
     train = timed(training, skipped, args.rounds, args.seconds, found[PEAK])

@@ -206,7 +206,7 @@ def test_weights_may_lie_in_any_order() -> None:
     turned = w.contiguous(memory_format=torch.channels_last)
     slope = drawn(4, 6, 12, 12, seed=2)
     mine, wanted = (
-        [convolution.conv3x3(x, each, None, None), convolution.conv3x3_input(slope, each)] for each in (turned, w)
+        [convolution.conv3x3(x, each, None, None), convolution.input_gradient(slope, each)] for each in (turned, w)
     )
     assert all(torch.equal(a, b) for a, b in zip(mine, wanted, strict=True))
 
@@ -217,20 +217,20 @@ def test_torch_knows_the_operators() -> None:
         drawn(8, 8, 3, 3).requires_grad_(),
         torch.ones(8, requires_grad=True),
     )
-    torch.library.opcheck(convolution.conv3x3, (x, w, one, x))
-    torch.library.opcheck(norms.group_norm, (x, one, one, 2, 1e-5, True))
+    torch.library.opcheck(convolution.conv3x3_operator, (x, w, one, x))
+    torch.library.opcheck(norms.group_norm_operator, (x, one, one, 2, 1e-5, True))
     tokens = drawn(2, 6, 24).requires_grad_()
-    torch.library.opcheck(norms.layer_norm, (tokens, drawn(2, 24), drawn(2, 24), 1e-6))
-    torch.library.opcheck(norms.gated, (tokens, drawn(2, 24), tokens))
-    torch.library.opcheck(attention.self_attention, (tokens, 2))
+    torch.library.opcheck(norms.layer_norm_operator, (tokens, drawn(2, 24), drawn(2, 24), 1e-6))
+    torch.library.opcheck(norms.gated_operator, (tokens, drawn(2, 24), tokens))
+    torch.library.opcheck(attention.self_attention_operator, (tokens, 2))
 
 
-@pytest.mark.parametrize(("grad", "name"), [(True, "conv3x3"), (False, "plain_conv3x3")])
-def test_the_choice_is_obeyed(monkeypatch: pytest.MonkeyPatch, grad: bool, name: str) -> None:
+@pytest.mark.parametrize("grad", [True, False])
+def test_the_choice_is_obeyed(monkeypatch: pytest.MonkeyPatch, grad: bool) -> None:
     x, w = drawn(4, 8, 12, 12), drawn(6, 8, 3, 3, seed=1)
     asked: list[int] = []
-    kernel = getattr(convolution, name)
-    monkeypatch.setattr(convolution, name, lambda *args: asked.append(1) or kernel(*args))
+    kernel = convolution.conv3x3
+    monkeypatch.setattr(convolution, "conv3x3", lambda *args: asked.append(1) or kernel(*args))
     with torch.set_grad_enabled(grad):
         ops.conv3x3(x, w)
         assert asked == [1]
@@ -238,6 +238,26 @@ def test_the_choice_is_obeyed(monkeypatch: pytest.MonkeyPatch, grad: bool, name:
             ops.conv3x3(x, w)
         ops.conv3x3(x.double(), w.double())
     assert asked == [1]
+
+
+def test_a_graph_holds_the_operators() -> None:
+    """Compiled, eager with gradients and without: the same numbers, and the same gradients."""
+    x, w = drawn(4, 8, 12, 12), drawn(8, 8, 3, 3, seed=1)
+    one, tokens = torch.ones(8), drawn(2, 6, 24)
+
+    def all_of_them(x: Tensor, w: Tensor, tokens: Tensor) -> Tensor:
+        h = ops.group_norm(ops.conv3x3(x, w), 2, one, one, silu=True)
+        t = ops.gated(tokens, tokens[:, 0], ops.layer_norm(tokens, tokens[:, 0], tokens[:, 1]))
+        return h.sum() + ops.self_attention(t, 2).square().sum()
+
+    compiled = torch.compile(all_of_them, backend="aot_eager", fullgraph=True)
+    y, grads = gradients(all_of_them, [x, w, tokens], torch.ones(()))
+    again, compiled_grads = gradients(compiled, [x, w, tokens], torch.ones(()))
+    torch.testing.assert_close(y, again)
+    for a, b in zip(grads, compiled_grads, strict=True):
+        torch.testing.assert_close(a, b)
+    with torch.no_grad():
+        torch.testing.assert_close(all_of_them(x, w, tokens), y)
 
 
 def test_small_convolutions_are_torchs_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:

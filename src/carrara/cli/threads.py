@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 SPINS = "1000"
 """How often a thread without work looks for some before it sleeps. OpenMP's own hundreds of thousands are a little faster on
 an idle machine; beside any other busy process they slow small networks down by an order of magnitude."""
+
+MALLOC = {-3: 1 << 25, -1: (1 << 31) - 1, -2: 1 << 26}
+"""M_MMAP_THRESHOLD at the most that glibc allows, M_TRIM_THRESHOLD, M_TOP_PAD (mallopt(3)), bytes."""
 
 
 def rest_when_idle() -> None:
@@ -25,6 +29,18 @@ def use_cores() -> int:
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     return torch.get_num_threads()
+
+
+def keep_memory() -> bool:
+    """Lets freed memory stay with this process, for the next step to find; True where the C library can do so (glibc).
+
+    Otherwise each step's activations are given back and asked for again, and the kernel clears every page anew: a tenth of the time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all(mallopt(what, value) for what, value in MALLOC.items())
 
 
 def cores() -> int:

@@ -51,11 +51,12 @@ def train(
 
     The same command goes on with a run that was stopped, and leaves a complete one as it is.
     """
-    from carrara.cli.threads import use_cores
+    from carrara.cli.threads import keep_memory, use_cores
 
     voice = Voice(as_json)
     with voice.busy("preparing"):
         threads = use_cores()
+        keep_memory()
         changed = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
         run = opened(recipe, changed, teacher, out, minutes, images)
     introduce(run, threads, voice)

@@ -5,18 +5,19 @@ Scores are not kept between forward and backward: they are computed again from q
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from carrara.native.common import check, coarse, kernels
+from carrara.native.common import check, coarse, kernel, kernels, operator
 
 TOKENS = 512
 """With more tokens than these a head's scores no longer fit into a core's cache, and torch's own is used."""
 
 
-def plain_self_attention(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+def attended(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """(softmax(q kᵀ / √D) v, the logarithms of its sums): from (B, N, 3 · heads · D) to (B, N, heads · D) and (B, heads, N)."""
     qkv = qkv.contiguous()
     (b, n, wide), step = qkv.shape, _step(qkv)
@@ -29,22 +30,14 @@ def plain_self_attention(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     return o, log_sum
 
 
-self_attention = torch.library.custom_op(
-    "carrara::self_attention",
-    plain_self_attention,
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor qkv, int heads) -> (Tensor, Tensor)",
+self_attention_operator = operator(
+    "self_attention",
+    attended,
+    "(Tensor qkv, int heads) -> (Tensor, Tensor)",
 )
 
 
-@torch.library.custom_op(
-    "carrara::self_attention_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor qkv, Tensor o, Tensor log_sum, Tensor slope, int heads) -> Tensor",
-)
-def self_attention_backward(qkv: Tensor, o: Tensor, log_sum: Tensor, slope: Tensor, heads: int) -> Tensor:
+def gradient(qkv: Tensor, o: Tensor, log_sum: Tensor, slope: Tensor, heads: int) -> Tensor:
     """The gradient of self_attention's qkv, given that of its output."""
     qkv, slope = qkv.contiguous(), slope.to(qkv.dtype).contiguous()
     (b, n, wide), step, d = qkv.shape, _step(qkv), torch.empty_like(qkv)
@@ -55,6 +48,13 @@ def self_attention_backward(qkv: Tensor, o: Tensor, log_sum: Tensor, slope: Tens
     )  # fmt: skip
     check(failed)
     return d
+
+
+gradient_operator = operator(
+    "self_attention_backward",
+    gradient,
+    "(Tensor qkv, Tensor o, Tensor log_sum, Tensor slope, int heads) -> Tensor",
+)
 
 
 def _step(qkv: Tensor) -> int:
@@ -68,20 +68,23 @@ def _context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward(ctx: Any, slope: Tensor, _: Any) -> tuple[Tensor, None]:
-    qkv, o, log_sum = ctx.saved_tensors
-    return self_attention_backward(qkv, o, log_sum, slope, ctx.heads), None
+def _backward_by(gradient: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, None]]:
+    def backward(ctx: Any, slope: Tensor, _: Any) -> tuple[Tensor, None]:
+        qkv, o, log_sum = ctx.saved_tensors
+        return gradient(qkv, o, log_sum, slope, ctx.heads), None
+
+    return backward
 
 
-self_attention.register_autograd(_backward, setup_context=_context)
+self_attention = kernel(attended, self_attention_operator, _context, _backward_by, [(gradient, gradient_operator)])
 
 
-@self_attention.register_fake
+@self_attention_operator.register_fake
 def _(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     b, n, wide = qkv.shape
     return qkv.new_empty(b, n, wide // 3), qkv.new_empty((b, heads, n), dtype=torch.float32)
 
 
-@self_attention_backward.register_fake
+@gradient_operator.register_fake
 def _(qkv: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(qkv)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,13 +12,22 @@ from torch import Tensor
 from carrara import native
 from carrara.native.library import library
 
+if TYPE_CHECKING:
+    from torch._library.custom_ops import CustomOpDef
+
 CL = torch.channels_last
 DTYPES = (torch.float32, torch.bfloat16)
 
 
 def serve(x: Tensor) -> bool:
     """Whether the kernels can be used for this tensor, and are wanted."""
-    return x.device.type == "cpu" and computed_in(x) in DTYPES and native.current() == "native" and usable()
+    return x.device.type == "cpu" and computed_in(x) in DTYPES and available()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def available() -> bool:
+    """Whether kernels are there and chosen, which a graph takes as it was when it was made."""
+    return native.current() == "native" and usable()
 
 
 def computed_in(x: Tensor) -> torch.dtype:
@@ -27,9 +37,47 @@ def computed_in(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def either(operator: Any, plain: Any) -> Any:
-    """The operator where torch must know of it, for gradients or a graph; else the function under it, which is called sooner."""
-    return operator if torch.is_grad_enabled() or torch.compiler.is_compiling() else plain
+class Kernel(NamedTuple):
+    """One operation in the three forms in which it is called."""
+
+    plain: Callable[..., Any]
+    """The kernel itself, without gradients."""
+    function: Any
+    """The same with its gradient: a torch.autograd.Function."""
+    operator: CustomOpDef
+    """The same as an operator that torch can put into a graph."""
+
+    def __call__(self, *args: Any) -> Any:
+        """The kernel's result, in the form that costs least where it is called."""
+        if torch.compiler.is_compiling():
+            return self.operator(*args)
+        return self.function.apply(*args) if torch.is_grad_enabled() else self.plain(*args)
+
+
+def function(
+    plain: Callable[..., Any], context: Callable[..., None], backward: Callable[..., Any]
+) -> type[torch.autograd.Function]:
+    """A kernel with its gradient, of the parts that torch.library takes too; called sooner than an operator of that."""
+    parts = {"forward": plain, "setup_context": context, "backward": backward}
+    return type(plain.__name__, (torch.autograd.Function,), {key: staticmethod(part) for key, part in parts.items()})
+
+
+def operator(name: str, plain: Callable[..., Any], schema: str) -> CustomOpDef:
+    """A kernel as the torch operator carrara::name, which a graph may hold; its fake and its gradient are still to be told."""
+    return torch.library.custom_op(f"carrara::{name}", plain, mutates_args=(), device_types="cpu", schema=schema)
+
+
+def kernel(
+    plain: Callable[..., Any],
+    whole: CustomOpDef,
+    context: Callable[..., None],
+    backward: Callable[..., Callable[..., Any]],
+    gradients: Sequence[tuple[Callable[..., Any], CustomOpDef]],
+) -> Kernel:
+    """The Kernel of `plain` and its operator; `backward` makes the way back of the `gradients`, each a kernel and its operator."""
+    plains, operators = zip(*gradients, strict=True)
+    whole.register_autograd(backward(*operators), setup_context=context)
+    return Kernel(plain, function(plain, context, backward(*plains)), whole)
 
 
 def kernels() -> Any:

@@ -7,12 +7,13 @@ torch's to float32's rounding. In bfloat16 the factors are rounded after Winogra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from carrara.native.common import CL, address, check, coarse, kernels, last
+from carrara.native.common import CL, address, check, coarse, kernel, kernels, last, operator
 
 TILES = 24
 """In training a convolution of fewer tiles of 4×4 pixels is better left to torch: transforming weights that change with every step
@@ -27,9 +28,12 @@ def worth(x: Tensor) -> bool:
 def packed(weight: Tensor, rough: bool, back: bool) -> Tensor:
     """The weights (K, C, 3, 3) as the products read them; `back`: for the gradient of the input.
 
-    Kept with the weights until they change, so that a network that is evaluated many times transforms them once.
+    Where nothing is learnt they are kept with the weights until those change, so that a network that is evaluated many times
+    transforms them once.
     """
-    name, content = f"_carrara_packed_{rough:d}{back:d}", _content(weight)
+    if back or torch.is_grad_enabled():
+        return _pack(weight.detach().float(), rough, back)
+    name, content = f"_carrara_packed_{rough:d}", _content(weight)
     kept = getattr(weight, name, None)
     if kept is not None and kept[0] == content:
         found: Tensor = kept[1]
@@ -70,39 +74,32 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None
     return y
 
 
-def plain_conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None) -> Tensor:
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None) -> Tensor:
     """x (B, C, H, W) convolved with weight (K, C, 3, 3), border 1, + bias (K) + more (B, K, H, W), those two where given."""
     more = None if more is None else last(more, x.dtype)
     return convolve(last(x), weight, None if bias is None else bias.detach().float(), more)
 
 
-conv3x3 = torch.library.custom_op(
-    "carrara::conv3x3",
-    plain_conv3x3,
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor weight, Tensor? bias, Tensor? more) -> Tensor",
+conv3x3_operator = operator(
+    "conv3x3",
+    convolved,
+    "(Tensor x, Tensor weight, Tensor? bias, Tensor? more) -> Tensor",
 )
 
 
-@torch.library.custom_op(
-    "carrara::conv3x3_input",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor dy, Tensor weight) -> Tensor",
-)
-def conv3x3_input(dy: Tensor, weight: Tensor) -> Tensor:
+def input_gradient(dy: Tensor, weight: Tensor) -> Tensor:
     """The gradient of conv3x3's x."""
     return convolve(last(dy), weight, None, None, back=True)
 
 
-@torch.library.custom_op(
-    "carrara::conv3x3_weight",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor dy) -> Tensor",
+input_gradient_operator = operator(
+    "conv3x3_input",
+    input_gradient,
+    "(Tensor dy, Tensor weight) -> Tensor",
 )
-def conv3x3_weight(x: Tensor, dy: Tensor) -> Tensor:
+
+
+def weight_gradient(x: Tensor, dy: Tensor) -> Tensor:
     """The gradient of conv3x3's weight, float32 (K, C, 3, 3)."""
     x, dy = last(x), last(dy, x.dtype)
     (b, c, h, w), k = x.shape, dy.shape[1]
@@ -115,34 +112,54 @@ def conv3x3_weight(x: Tensor, dy: Tensor) -> Tensor:
     return dw
 
 
-def _conv3x3_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+weight_gradient_operator = operator(
+    "conv3x3_weight",
+    weight_gradient,
+    "(Tensor x, Tensor dy) -> Tensor",
+)
+
+
+def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, bias, more = inputs
     ctx.save_for_backward(x, weight)
     ctx.bias, ctx.more = bias is not None and bias.dtype, more is not None and more.dtype
 
 
-def _conv3x3_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    x, weight = ctx.saved_tensors
-    wanted = ctx.needs_input_grad
-    dx = conv3x3_input(dy.to(x.dtype), weight).to(x.dtype) if wanted[0] else None
-    dw = conv3x3_weight(x, dy).to(weight.dtype) if wanted[1] else None
-    db = dy.sum((0, 2, 3), dtype=torch.float32).to(ctx.bias) if wanted[2] else None
-    return dx, dw, db, dy.to(ctx.more) if wanted[3] else None
+def _backward_by(
+    for_input: Callable[[Tensor, Tensor], Tensor], for_weight: Callable[[Tensor, Tensor], Tensor]
+) -> Callable[..., tuple[Tensor | None, ...]]:
+    """The way back, its two convolutions computed by these."""
+
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        dx = for_input(dy.to(x.dtype), weight).to(x.dtype) if wanted[0] else None
+        dw = for_weight(x, dy).to(weight.dtype) if wanted[1] else None
+        db = dy.sum((0, 2, 3), dtype=torch.float32).to(ctx.bias) if wanted[2] else None
+        return dx, dw, db, dy.to(ctx.more) if wanted[3] else None
+
+    return backward
 
 
-conv3x3.register_autograd(_conv3x3_backward, setup_context=_conv3x3_context)
+conv3x3 = kernel(
+    convolved,
+    conv3x3_operator,
+    _context,
+    _backward_by,
+    [(input_gradient, input_gradient_operator), (weight_gradient, weight_gradient_operator)],
+)
 
 
-@conv3x3.register_fake
+@conv3x3_operator.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None) -> Tensor:
     return x.new_empty((len(x), len(weight), *x.shape[2:])).to(memory_format=CL)
 
 
-@conv3x3_input.register_fake
+@input_gradient_operator.register_fake
 def _(dy: Tensor, weight: Tensor) -> Tensor:
     return dy.new_empty((len(dy), weight.shape[1], *dy.shape[2:])).to(memory_format=CL)
 
 
-@conv3x3_weight.register_fake
+@weight_gradient_operator.register_fake
 def _(x: Tensor, dy: Tensor) -> Tensor:
     return x.new_empty((dy.shape[1], x.shape[1], 3, 3), dtype=torch.float32)

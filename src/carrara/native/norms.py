@@ -5,15 +5,16 @@ Pictures are (B, C, H, W) with channels last in memory, tokens (B, N, C), float3
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from carrara.native.common import CL, check, kernels, last
+from carrara.native.common import CL, check, kernel, kernels, last, operator
 
 
-def plain_group_norm(
+def computed_group_norm(
     x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(y, mean, 1 / std): x (B, C, H, W) normalised over its groups, · scale + shift, (B, C) or (C), then SiLU where asked."""
@@ -28,23 +29,14 @@ def plain_group_norm(
     return y, mean, rstd
 
 
-group_norm = torch.library.custom_op(
-    "carrara::group_norm",
-    plain_group_norm,
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor scale, Tensor shift, int groups, float eps, bool silu) -> (Tensor, Tensor, Tensor)",
+group_norm_operator = operator(
+    "group_norm",
+    computed_group_norm,
+    "(Tensor x, Tensor scale, Tensor shift, int groups, float eps, bool silu) -> (Tensor, Tensor, Tensor)",
 )
 
 
-@torch.library.custom_op(
-    "carrara::group_norm_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor rstd, int groups, bool silu)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-def group_norm_backward(
+def group_norm_gradient(
     x: Tensor, dy: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, rstd: Tensor, groups: int, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of group_norm's x (B, C, H, W), scale and shift, the last two (B, C)."""
@@ -60,7 +52,15 @@ def group_norm_backward(
     return dx, dscale, dshift
 
 
-def plain_layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+group_norm_gradient_operator = operator(
+    "group_norm_backward",
+    group_norm_gradient,
+    "(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor rstd, int groups, bool silu)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+
+
+def computed_layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """(y, mean, 1 / std): tokens x (B, N, C) normalised over their channels, · scale + shift, (B, C) or (C)."""
     x, scale, shift = x.contiguous(), scale.float().contiguous(), shift.float().contiguous()
     b, n, c = x.shape
@@ -72,22 +72,14 @@ def plain_layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tup
     return y, mean, rstd
 
 
-layer_norm = torch.library.custom_op(
-    "carrara::layer_norm",
-    plain_layer_norm,
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor scale, Tensor shift, float eps) -> (Tensor, Tensor, Tensor)",
+layer_norm_operator = operator(
+    "layer_norm",
+    computed_layer_norm,
+    "(Tensor x, Tensor scale, Tensor shift, float eps) -> (Tensor, Tensor, Tensor)",
 )
 
 
-@torch.library.custom_op(
-    "carrara::layer_norm_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor dy, Tensor scale, Tensor mean, Tensor rstd) -> (Tensor, Tensor, Tensor)",
-)
-def layer_norm_backward(
+def layer_norm_gradient(
     x: Tensor, dy: Tensor, scale: Tensor, mean: Tensor, rstd: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of layer_norm's x (B, N, C), scale and shift, the last two (B, C)."""
@@ -102,7 +94,14 @@ def layer_norm_backward(
     return dx, dscale, dshift
 
 
-def plain_gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
+layer_norm_gradient_operator = operator(
+    "layer_norm_backward",
+    layer_norm_gradient,
+    "(Tensor x, Tensor dy, Tensor scale, Tensor mean, Tensor rstd) -> (Tensor, Tensor, Tensor)",
+)
+
+
+def computed_gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     """x + gate · branch for tokens x and branch (B, N, C) and gate (B, C)."""
     x, branch, gate = x.contiguous(), branch.to(x.dtype).contiguous(), gate.float().contiguous()
     y = torch.empty_like(x)
@@ -113,22 +112,14 @@ def plain_gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     return y
 
 
-gated = torch.library.custom_op(
-    "carrara::gated",
-    plain_gated,
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor gate, Tensor branch) -> Tensor",
+gated_operator = operator(
+    "gated",
+    computed_gated,
+    "(Tensor x, Tensor gate, Tensor branch) -> Tensor",
 )
 
 
-@torch.library.custom_op(
-    "carrara::gated_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor gate, Tensor branch, Tensor dy) -> (Tensor, Tensor)",
-)
-def gated_backward(gate: Tensor, branch: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+def gated_gradient(gate: Tensor, branch: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of gated's gate, float32, and branch."""
     dy, branch, gate = dy.contiguous(), branch.to(dy.dtype).contiguous(), gate.float().contiguous()
     dgate, dbranch = torch.empty_like(gate), torch.empty_like(branch)
@@ -139,25 +130,41 @@ def gated_backward(gate: Tensor, branch: Tensor, dy: Tensor) -> tuple[Tensor, Te
     return dgate, dbranch
 
 
+gated_gradient_operator = operator(
+    "gated_backward",
+    gated_gradient,
+    "(Tensor gate, Tensor branch, Tensor dy) -> (Tensor, Tensor)",
+)
+
+
 def _gated_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
     ctx.save_for_backward(*inputs[1:])
 
 
-def _gated_backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    gate, branch = ctx.saved_tensors
-    dgate, dbranch = gated_backward(gate, branch, dy)
-    return dy, dgate.to(gate.dtype), dbranch.to(branch.dtype)
+def _gated_backward(gradient: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gate, branch = ctx.saved_tensors
+        dgate, dbranch = gradient(gate, branch, dy)
+        return dy, dgate.to(gate.dtype), dbranch.to(branch.dtype)
+
+    return backward
 
 
-gated.register_autograd(_gated_backward, setup_context=_gated_context)
+gated = kernel(
+    computed_gated,
+    gated_operator,
+    _gated_context,
+    _gated_backward,
+    [(gated_gradient, gated_gradient_operator)],
+)
 
 
-@gated.register_fake
+@gated_operator.register_fake
 def _(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-@gated_backward.register_fake
+@gated_gradient_operator.register_fake
 def _(gate: Tensor, branch: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(gate, dtype=torch.float32), torch.empty_like(branch, dtype=dy.dtype)
 
@@ -168,10 +175,13 @@ def _group_norm_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor,
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _group_norm_backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    x, scale, shift, mean, rstd = ctx.saved_tensors
-    dx, dscale, dshift = group_norm_backward(x, dy, scale, shift, mean, rstd, ctx.groups, ctx.silu)
-    return dx, _like(dscale, scale), _like(dshift, shift), None, None, None
+def _group_norm_backward(gradient: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, scale, shift, mean, rstd = ctx.saved_tensors
+        dx, dscale, dshift = gradient(x, dy, scale, shift, mean, rstd, ctx.groups, ctx.silu)
+        return dx, _like(dscale, scale), _like(dshift, shift), None, None, None
+
+    return backward
 
 
 def _layer_norm_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -180,35 +190,50 @@ def _layer_norm_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor,
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _layer_norm_backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    x, scale, shift, mean, rstd = ctx.saved_tensors
-    dx, dscale, dshift = layer_norm_backward(x, dy, scale, mean, rstd)
-    return dx, _like(dscale, scale), _like(dshift, shift), None
+def _layer_norm_backward(gradient: Callable[..., Any]) -> Callable[..., Any]:
+    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        x, scale, shift, mean, rstd = ctx.saved_tensors
+        dx, dscale, dshift = gradient(x, dy, scale, mean, rstd)
+        return dx, _like(dscale, scale), _like(dshift, shift), None
+
+    return backward
 
 
-group_norm.register_autograd(_group_norm_backward, setup_context=_group_norm_context)
-layer_norm.register_autograd(_layer_norm_backward, setup_context=_layer_norm_context)
+group_norm = kernel(
+    computed_group_norm,
+    group_norm_operator,
+    _group_norm_context,
+    _group_norm_backward,
+    [(group_norm_gradient, group_norm_gradient_operator)],
+)
+layer_norm = kernel(
+    computed_layer_norm,
+    layer_norm_operator,
+    _layer_norm_context,
+    _layer_norm_backward,
+    [(layer_norm_gradient, layer_norm_gradient_operator)],
+)
 
 
-@group_norm.register_fake
+@group_norm_operator.register_fake
 def _(x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float, silu: bool) -> tuple[Tensor, Tensor, Tensor]:
     sums = x.new_empty(x.shape[:2], dtype=torch.float32)
     return torch.empty_like(x, memory_format=CL), sums, torch.empty_like(sums)
 
 
-@group_norm_backward.register_fake
+@group_norm_gradient_operator.register_fake
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     sums = x.new_empty(x.shape[:2], dtype=torch.float32)
     return torch.empty_like(x, memory_format=CL), sums, torch.empty_like(sums)
 
 
-@layer_norm.register_fake
+@layer_norm_operator.register_fake
 def _(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     sums = x.new_empty(x.shape[:2], dtype=torch.float32)
     return torch.empty_like(x), sums, torch.empty_like(sums)
 
 
-@layer_norm_backward.register_fake
+@layer_norm_gradient_operator.register_fake
 def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     sums = x.new_empty((len(x), x.shape[-1]), dtype=torch.float32)
     return torch.empty_like(x), sums, torch.empty_like(sums)

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 from carrara.native import attention as native_attention
 from carrara.native import convolution, norms
-from carrara.native.common import computed_in, either, serve
+from carrara.native.common import computed_in, serve
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, more: Tensor | None = None) -> Tensor:
     """x (B, C, H, W) convolved with weight (K, C, 3, 3), a border of one zero around it, + more where given: (B, K, H, W)."""
     if serve(x) and convolution.worth(x):
-        own: Tensor = either(convolution.conv3x3, convolution.plain_conv3x3)(x.to(computed_in(x)), weight, bias, more)
+        own: Tensor = convolution.conv3x3(x.to(computed_in(x)), weight, bias, more)
         return own
     y = F.conv2d(x, weight, bias, padding=1)
     return y if more is None else y + more
@@ -46,9 +46,7 @@ def group_norm(
     if serve(x):
         if scale is not None and shift is not None:
             weight, bias = weight * (1 + scale.float()), torch.addcmul(shift.float(), bias, 1 + scale.float())
-        own: Tensor = either(norms.group_norm, norms.plain_group_norm)(
-            x.to(computed_in(x)), weight, bias, groups, eps, silu
-        )[0]
+        own: Tensor = norms.group_norm(x.to(computed_in(x)), weight, bias, groups, eps, silu)[0]
         return own
     h = F.group_norm(x, groups, weight, bias, eps)
     if scale is not None and shift is not None:
@@ -59,9 +57,7 @@ def group_norm(
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-6) -> Tensor:
     """x (B, N, C) with mean 0 and variance 1 over its channels, · (1 + scale) + shift, each (B, C)."""
     if serve(x):
-        own: Tensor = either(norms.layer_norm, norms.plain_layer_norm)(
-            x.to(computed_in(x)), 1 + scale.float(), shift.float(), eps
-        )[0]
+        own: Tensor = norms.layer_norm(x.to(computed_in(x)), 1 + scale.float(), shift.float(), eps)[0]
         return own
     return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale[:, None])
 
@@ -69,7 +65,7 @@ def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-6) -> Te
 def gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     """x + gate · branch, for tokens x and branch (B, N, C) and gate (B, C), in x's precision."""
     if x.dtype == computed_in(x) and serve(x):
-        own: Tensor = either(norms.gated, norms.plain_gated)(x, gate, branch)
+        own: Tensor = norms.gated(x, gate, branch)
         return own
     return torch.addcmul(x, gate[:, None].to(x.dtype), branch.to(x.dtype))
 
@@ -78,9 +74,7 @@ def self_attention(qkv: Tensor, heads: int) -> Tensor:
     """softmax(q kᵀ / √D) v over tokens (B, N, 3 · heads · D), q, k and v after one another: (B, N, heads · D)."""
     b, n, wide = qkv.shape
     if serve(qkv) and n <= native_attention.TOKENS:
-        own: Tensor = either(native_attention.self_attention, native_attention.plain_self_attention)(
-            qkv.to(computed_in(qkv)), heads
-        )[0]
+        own: Tensor = native_attention.self_attention(qkv.to(computed_in(qkv)), heads)[0]
         return own
     q, k, v = qkv.reshape(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     return attention(q, k, v).transpose(1, 2).reshape(b, n, wide // 3)
