@@ -34,7 +34,7 @@ def use_cores() -> int:
 def keep_memory() -> bool:
     """Lets freed memory stay with this process, for the next step to find; True where the C library can do so (glibc).
 
-    Otherwise each step's activations are given back and asked for again, and the kernel clears every page anew: a tenth of the time.
+    Otherwise each step's activations are given back and asked for again, and the kernel clears every page anew.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
