@@ -108,16 +108,18 @@ class Distillation:
         solver_steps: int = 8,
         pair_weight: float = 1.0,
         shadow_weight: float = 1.0,
+        shadow_rate: float = 4.0,
         guidance_scale: float = 1.0,
     ) -> None:
         """`teacher`: its folder, and the hash that its weights must have. `evaluations`: the numbers of evaluations that the
         student is to be sampled with, on the grid of the recipe's sampling; `first`: the share of images at t = 1.
         `pairs`: how many paths the teacher walks, in `solver_steps` evaluations; `pair_weight` and `shadow_weight`: how
-        much either loss counts, 0 for not at all. `guidance_scale`: with how much guidance the teacher is asked.
+        much either loss counts, 0 for not at all; `shadow_rate`: the shadow's learning rate over the student's, for it must know
+        the student's pictures as they are now. `guidance_scale`: with how much guidance the teacher is asked.
 
         Raises InputError for what cannot be taught.
         """
-        _check(evaluations, first, pairs, solver_steps, pair_weight, shadow_weight)
+        _check(evaluations, first, pairs, solver_steps, pair_weight, shadow_weight, shadow_rate)
         found = load_teacher(teacher, teacher_sha256, model)
         if guidance_scale != 1 and model.condition.null(1) is None:
             raise InputError(
@@ -133,6 +135,7 @@ class Distillation:
         self.shadow: GaussianDenoiser = copy.deepcopy(found.denoiser).requires_grad_(True)
         self.players: dict[str, nn.Module] = {SHADOW: self.shadow, STUDENT: model.denoiser}
         self.walked = pairs // settings.batch * settings.batch
+        self.rates = {SHADOW: shadow_rate}
         self.pairs = Pairs(self.walked, model.codec.shape(model.shape))
         self.memory: nn.Module = nn.ModuleDict({"times": times, "pairs": self.pairs})
         self.path = grid("logistic", solver_steps, self.process.schedule)
@@ -264,7 +267,13 @@ def pick(u: Tensor, first: float, count: int) -> Tensor:
 
 
 def _check(
-    evaluations: Sequence[int], first: float, pairs: int, solver_steps: int, pair_weight: float, shadow_weight: float
+    evaluations: Sequence[int],
+    first: float,
+    pairs: int,
+    solver_steps: int,
+    pair_weight: float,
+    shadow_weight: float,
+    shadow_rate: float,
 ) -> None:
     """Raises RecipeError for options that teach nothing."""
     for name, value, holds, rule in (
@@ -274,6 +283,7 @@ def _check(
         ("solver_steps", solver_steps, solver_steps >= 1, "at least 1"),
         ("pair_weight", pair_weight, pair_weight >= 0, "0 or more"),
         ("shadow_weight", shadow_weight, shadow_weight >= 0, "0 or more"),
+        ("shadow_rate", shadow_rate, shadow_rate > 0, "positive"),
         ("pair_weight", pair_weight, pair_weight + shadow_weight > 0, "above 0 where shadow_weight is 0"),
     ):
         if not holds:

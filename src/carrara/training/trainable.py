@@ -30,6 +30,9 @@ class Trainable(Protocol):
     precision: str
     """ "bf16" or "float32": what the networks compute in."""
 
+    rates: Mapping[str, float]
+    """The players whose learning rate is not the run's, each with how many times that it is."""
+
     facts: Mapping[str, Any]
     """What the model's card is to say beside what it says of every run."""
 
@@ -69,6 +72,7 @@ class Diffusion:
         self.precision: str = settings.precision
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
+        self.rates: dict[str, float] = {}
         self.facts: dict[str, Any] = {}
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
