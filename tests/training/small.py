@@ -109,6 +109,8 @@ class Toy:
         self.line = Line()
         self.players: dict[str, nn.Module] = {"line": self.line}
         self.memory: nn.Module = nn.Module()
+        self.rates: dict[str, float] = {}
+        self.facts: dict[str, Any] = {}
         self.tell = loss
 
     def loss(self, player: str, start: int, count: int) -> Tensor:

@@ -51,6 +51,17 @@ def test_the_rate_without_its_parts() -> None:
     assert learning_rate(cooling, 900, None) == 2.0, "a run whose length is not known does not cool"
 
 
+def test_a_player_may_learn_at_a_rate_of_its_own() -> None:
+    """AdamW's first step has the length of the learning rate."""
+    steps = []
+    for rate in (1.0, 0.25):
+        player = learner(steep, lr=0.1)
+        player.trainable.rates = {"line": rate, "another": 7.0}
+        assert player.step(None).lr == 0.1
+        steps.append(float(player.parameters["line"]["w"].detach()))
+    assert steps == pytest.approx([-0.1, -0.025], rel=1e-4)
+
+
 def test_the_average_of_a_constant_is_the_constant() -> None:
     player = learner(flat)
     player.trainable.line.w.data.fill_(0.3)

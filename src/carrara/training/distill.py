@@ -3,8 +3,8 @@
 A denoiser believes in the mean of all pictures that x_t can come from, and must be asked again and again. The student is the same
 network and is asked at a few times only; two things teach it to believe in one picture:
 
-    pairs     at t = 1 the end of the teacher's own probability-flow ODE, which is one picture for each noise, solved by the teacher
-    shadow    at every time, that its pictures are as likely as the teacher's. A shadow, a second network, learns to denoise the
+    pairs     at each of its times the end of the teacher's own probability-flow ODE, which is one picture for each x_t
+    shadow    its pictures are to be as likely as the teacher's. A shadow, a second network, learns to denoise the
               student's pictures as the teacher has learnt to denoise real ones. Noise a picture: where the teacher believes in
               something else than the shadow, the picture is moved that way, which lowers KL(student ‖ teacher)
 
@@ -49,8 +49,7 @@ LOWEST, HIGHEST = 0.02, 0.98
 """The noise levels, as angles from 0 to 1, between which teacher and shadow are asked about the student's pictures."""
 HALF_PI = math.pi / 2
 SMALL = 0.03
-PAIR = 1 << 31
-ONE = torch.ones((), dtype=torch.float64)
+"""The error of a number, data being of size 1, below which an error counts as a square."""
 HELDOUT_SEED = 0x5EED
 HELDOUT_PAIRS = 128
 STUDENT, SHADOW = "denoiser", "shadow"
@@ -80,7 +79,7 @@ class Lesson(NamedTuple):
 
 
 class Pairs(nn.Module):
-    """The ends (pairs, C, H, W) of the teacher's paths from the noise of the run's first images; they go into the checkpoint."""
+    """The ends (pairs, C, H, W) of the teacher's paths from what the run's first images became; they go into the checkpoint."""
 
     ends: Tensor
 
@@ -105,20 +104,23 @@ class Distillation:
         teacher_sha256: str | None = None,
         evaluations: Sequence[int] = (1, 2, 4),
         first: float = 0.6,
-        pairs: int = 4096,
+        pairs: int = 8192,
         solver_steps: int = 8,
         pair_weight: float = 1.0,
         shadow_weight: float = 1.0,
+        shadow_rate: float = 4.0,
         guidance_scale: float = 1.0,
     ) -> None:
         """`teacher`: its folder, and the hash that its weights must have. `evaluations`: the numbers of evaluations that the
         student is to be sampled with, on the grid of the recipe's sampling; `first`: the share of images at t = 1.
-        `pairs`: how many paths the teacher walks, in `solver_steps` evaluations; `pair_weight` and `shadow_weight`: how
-        much either loss counts, 0 for not at all. `guidance_scale`: with how much guidance the teacher is asked.
+        `pairs`: how many paths the teacher walks, those from t = 1 in `solver_steps` evaluations. `pair_weight` and
+        `shadow_weight`: how much either loss counts, 0 for not at all; `shadow_rate`: the shadow's learning rate over the
+        student's, for it must know the student's pictures as they are now. `guidance_scale`: with how much guidance the
+        teacher is asked.
 
         Raises InputError for what cannot be taught.
         """
-        _check(evaluations, first, pairs, solver_steps, pair_weight, shadow_weight)
+        _check(evaluations, first, pairs, solver_steps, pair_weight, shadow_weight, shadow_rate)
         if settings.accumulate > 1:
             raise RecipeError(
                 f"training.accumulate is {settings.accumulate}; a distillation computes each batch at once, so it must be 1. "
@@ -137,8 +139,10 @@ class Distillation:
         self.teacher = Taught(found.denoiser, guidance_scale, model.condition.null)
         model.denoiser.load_state_dict(found.denoiser.state_dict())
         self.shadow: GaussianDenoiser = copy.deepcopy(found.denoiser).requires_grad_(True)
-        self.players: dict[str, nn.Module] = {SHADOW: self.shadow, STUDENT: model.denoiser}
+        self.players: dict[str, nn.Module] = {SHADOW: self.shadow} if shadow_weight else {}
+        self.players[STUDENT] = model.denoiser
         self.walked = pairs // settings.batch * settings.batch
+        self.rates = {SHADOW: shadow_rate}
         self.pairs = Pairs(self.walked, model.codec.shape(model.shape))
         self.memory: nn.Module = nn.ModuleDict({"times": times, "pairs": self.pairs})
         self.path = grid("logistic", solver_steps, self.process.schedule)
@@ -147,19 +151,20 @@ class Distillation:
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """The shadow's: Algorithm 1 of DDPM on the student's pictures. The student's: what moves its pictures, and its pairs'."""
-        lesson = self._lesson(start, count)
         with self.computing.within(self.device):
-            return self._shadow_loss(lesson, start) if player == SHADOW else self._student_loss(lesson, start, count)
+            if player == SHADOW:
+                return self._shadow_loss(self.lesson(range(start, start + count)), start)
+            return self._first_loss(start, count) if start < self.walked else self._student_loss(start, count)
 
     def heldout(self) -> dict[str, float]:
         """The mean error of the student's first belief, against ends of the teacher's path that it is never shown."""
         count = min(HELDOUT_PAIRS, len(self.dataset.heldout))
-        rows = order(len(self.dataset.heldout), HELDOUT_SEED, 0, count)
+        rows, rng = order(len(self.dataset.heldout), HELDOUT_SEED, 0, count), Streams.of_run(HELDOUT_SEED, 0, count)
         cond = moved(self.model.condition.encode(take(self.dataset.heldout, rows)), self.device)
-        x = self._noise(Streams.of_run(HELDOUT_SEED, 0, count))
+        lesson = Lesson(self._noise(rng), torch.ones(count, dtype=torch.float64), cond, rng)
         self.model.denoiser.eval()
         with torch.no_grad(), self.computing.within(self.device):
-            error = rms(self.model.denoiser(x, ONE, cond).x0 - self.end(x, cond))
+            error = rms(self.model.denoiser(lesson.x, lesson.t, cond).x0 - self.ends(lesson))
         self.model.denoiser.train()
         return {"heldout_loss": float(error.mean())}
 
@@ -168,10 +173,11 @@ class Distillation:
         """Where the networks are."""
         return self.model.denoiser.device
 
-    def _lesson(self, start: int, count: int) -> Lesson:
-        """What the student is asked about the images number start … start + count − 1: noise alone, or noised pictures."""
-        rng = Streams.of_run(self.seed, start, count)
-        batch = take(self.dataset.train, order(len(self.dataset.train), self.seed, start, count), self._flips(rng))
+    def lesson(self, numbers: Sequence[int]) -> Lesson:
+        """What the student is asked about the run's images of these numbers: noise alone, or noised pictures."""
+        rng = Streams([derive(self.seed, number) for number in numbers])
+        rows = np.concatenate([order(len(self.dataset.train), self.seed, number, 1) for number in numbers])
+        batch = take(self.dataset.train, rows, self._flips(rng))
         cond = moved(dropped(self.model.condition, self.model.condition.encode(batch), rng), self.device)
         x0 = self.model.codec.encode(batch["media"].to(self.device))
         t = self.asked[pick(rng.uniform(), self.first, len(self.asked))]
@@ -195,46 +201,47 @@ class Distillation:
             self.times.update(self.world.gather(t), self.world.gather(loss.detach().cpu()))
         return loss * factor.to(loss)
 
-    def _student_loss(self, lesson: Lesson, start: int, count: int) -> Tensor:
-        """Of the run's first images the error at their own pairs; of later ones what moves their pictures, and half of them
-        an earlier image's pair.
-        """
-        if start < self.walked:
-            return self.pair_weight * self._new_pairs(start, count)
-        x0 = self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0
-        loss: Tensor = self.shadow_weight * (x0 * self.direction(x0.detach(), lesson)).flatten(1).mean(1)
-        if self.walked and self.pair_weight:
-            loss[::2] += 2 * self.pair_weight * self._old_pairs(lesson.rng.uniform()[::2])
-        return loss
-
-    def _new_pairs(self, start: int, count: int) -> Tensor:
-        """The error (count,) at the pairs of these numbers, whose paths the teacher walks now."""
-        x, cond = self._questions(range(start, start + count))
-        ends = self.end(x, cond)
+    def _first_loss(self, start: int, count: int) -> Tensor:
+        """The error (count,) at the run's first images, whose paths the teacher walks now."""
+        lesson = self.lesson(range(start, start + count))
+        ends = self.ends(lesson)
         if self.model.denoiser.training:
             first = start // self.settings.batch * self.settings.batch
             self.pairs.ends[first : first + self.settings.batch] = self.world.gather(ends)
-        return rms(self.model.denoiser(x, ONE, cond).x0 - ends)
+        return self.pair_weight * rms(self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0 - ends)
 
-    def _old_pairs(self, u: Tensor) -> Tensor:
-        """The error (B,) at pairs that were walked before, chosen by u (B,) in [0, 1)."""
+    def _student_loss(self, start: int, count: int) -> Tensor:
+        """For each image the error at one of the first, chosen by its own stream; with a shadow, for every second one, and
+        for each what moves its picture.
+        """
+        if not self.shadow_weight:
+            return self.pair_weight * self._pair_loss(Streams.of_run(self.seed, start, count).uniform())
+        lesson = self.lesson(range(start, start + count))
+        x0 = self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0
+        loss: Tensor = self.shadow_weight * (x0 * self.direction(x0.detach(), lesson)).flatten(1).mean(1)
+        if self.walked and self.pair_weight:
+            loss[::2] += 2 * self.pair_weight * self._pair_loss(lesson.rng.uniform()[::2])
+        return loss
+
+    def _pair_loss(self, u: Tensor) -> Tensor:
+        """The error (B,) at images whose paths were walked before, chosen by u (B,) in [0, 1)."""
         numbers = (u * self.walked).long()
-        x, cond = self._questions(numbers.tolist())
-        return rms(self.model.denoiser(x, ONE, cond).x0 - self.pairs.ends[numbers])
-
-    def _questions(self, numbers: Sequence[int]) -> tuple[Tensor, Cond | None]:
-        """The noise and the condition with which the pairs of these numbers begin; the conditions are those of real pictures."""
-        rng = Streams([derive(self.seed, PAIR, number) for number in numbers])
-        rows = order(len(self.dataset.train), self.seed, 0, self.walked)[list(numbers)]
-        cond = dropped(self.model.condition, self.model.condition.encode(take(self.dataset.train, rows)), rng)
-        return self._noise(rng), moved(cond, self.device)
+        lesson = self.lesson(numbers.tolist())
+        return rms(self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0 - self.pairs.ends[numbers])
 
     @torch.no_grad()
-    def end(self, x: Tensor, cond: Cond | None) -> Tensor:
-        """Where the teacher's probability-flow ODE takes x from t = 1, as far as so many evaluations tell."""
-        for step in adams(self.teacher, x, self.path, cond):
-            x = step.x
-        return x
+    def ends(self, lesson: Lesson) -> Tensor:
+        """Where the teacher's probability-flow ODE takes each x from its t, as far as the solver's steps tell."""
+        ends = torch.empty_like(lesson.x)
+        for t in self.asked:
+            rows = (lesson.t == t).nonzero().squeeze(1)
+            if len(rows):
+                cond = None if lesson.cond is None else {name: value[rows] for name, value in lesson.cond.items()}
+                # A knot just below t would make a step of next to nothing, over which nothing can be extrapolated.
+                path = torch.cat([t[None], self.path[self.path < 0.98 * t]])
+                *_, last = adams(self.teacher, lesson.x[rows], path, cond)
+                ends[rows] = last.x
+        return ends
 
     @torch.no_grad()
     def direction(self, x0: Tensor, lesson: Lesson) -> Tensor:
@@ -267,7 +274,13 @@ def pick(u: Tensor, first: float, count: int) -> Tensor:
 
 
 def _check(
-    evaluations: Sequence[int], first: float, pairs: int, solver_steps: int, pair_weight: float, shadow_weight: float
+    evaluations: Sequence[int],
+    first: float,
+    pairs: int,
+    solver_steps: int,
+    pair_weight: float,
+    shadow_weight: float,
+    shadow_rate: float,
 ) -> None:
     """Raises RecipeError for options that teach nothing."""
     for name, value, holds, rule in (
@@ -277,7 +290,13 @@ def _check(
         ("solver_steps", solver_steps, solver_steps >= 1, "at least 1"),
         ("pair_weight", pair_weight, pair_weight >= 0, "0 or more"),
         ("shadow_weight", shadow_weight, shadow_weight >= 0, "0 or more"),
-        ("pair_weight", pair_weight, pair_weight + shadow_weight > 0, "above 0 where shadow_weight is 0"),
+        ("shadow_rate", shadow_rate, shadow_rate > 0, "positive"),
+        (
+            "pair_weight",
+            pair_weight,
+            pair_weight * pairs + shadow_weight > 0,
+            "above 0, and pairs too, where shadow_weight is 0",
+        ),
     ):
         if not holds:
             raise RecipeError(f"trainable.{name} is {value!r}; it must be {rule}")

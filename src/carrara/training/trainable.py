@@ -31,6 +31,9 @@ class Trainable(Protocol):
     computing: Computing
     """What the networks compute in."""
 
+    rates: Mapping[str, float]
+    """The players whose learning rate is not the run's, each with how many times that it is."""
+
     facts: Mapping[str, Any]
     """What the model's card is to say beside what it says of every run."""
 
@@ -72,6 +75,7 @@ class Diffusion:
         self.memory: nn.Module = times
         self._shown: list[tuple[Tensor, Tensor]] = []
         self.facts: Mapping[str, Any] = {}
+        self.rates: Mapping[str, float] = {}
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""
