@@ -1,6 +1,7 @@
 """A model: what is saved is loaded, a seed is a picture, and what cannot be done is said."""
 
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -416,3 +417,41 @@ def test_nan_is_no_picture() -> None:
 def test_the_schedule_and_the_prediction_must_fit() -> None:
     with pytest.raises(InputError, match="eps"):
         made("prediction.kind=eps")
+
+
+def test_what_a_walk_yields_can_be_used_with_gradients(model: Model) -> None:
+    sampling, cond = model.plan(2, {"guidance_scale": 1.5})
+    weight = torch.ones((), requires_grad=True)
+    for step in model.walk([0, 1], cond, sampling):
+        (weight * step.x * step.belief.x0).sum().backward()
+    assert weight.grad is not None and bool(weight.grad != 0)
+
+
+def test_only_one_batch_is_in_memory_at_a_time(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode, ends, alive = model.codec.decode, [], []
+
+    def watched(x: Tensor) -> Tensor:
+        ends.append(weakref.ref(x))
+        alive.append(sum(end() is not None for end in ends))
+        pictures: Tensor = decode(x)
+        return pictures
+
+    monkeypatch.setattr(model.codec, "decode", watched)
+    assert model.sample(10, batch=2).dtype == torch.uint8
+    assert alive == [1] * 5
+
+
+@pytest.mark.parametrize(
+    ("interval", "doubled"), [((0.0, 1.0), 8), ((0.3, 0.6), 2), ((0.9, 1.0), 1), ((0.05, 0.1), 0)]
+)
+def test_guidance_is_paid_for_inside_its_interval_only(
+    model: Model, interval: tuple[float, float], doubled: int
+) -> None:
+    """At t = 1, 7/8, …, 1/8, with the two halves in one batch."""
+    sizes: list[int] = []
+    handle = model.denoiser.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    try:
+        model.sample(3, sampler="euler", steps=8, guidance_scale=1.5, guidance_interval=interval)
+    finally:
+        handle.remove()
+    assert len(sizes) == 8 and sizes.count(6) == doubled and sizes.count(3) == 8 - doubled

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from carrara.beliefs import Point
 from carrara.errors import InputError
-from carrara.predictions import Prediction, Row, check_readable, solve
+from carrara.predictions import Prediction, Row, check_readable, x0_reading
 from carrara.processes import Gaussian, like
 from carrara.rng import Streams
 from carrara.variances import Posterior, Variance, widest_variance
@@ -133,8 +133,9 @@ class GaussianDenoiser(nn.Module):
         return self.backend
 
     def _read(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        alpha, sigma = self.process.schedule.alpha(t), self.process.schedule.sigma(t)
-        return solve(self._row(t, x_t), raw, x_t, like(alpha, x_t), like(sigma, x_t))[0]
+        schedule = self.process.schedule
+        p, q = x0_reading(self.prediction.row(schedule, t), schedule.alpha(t), schedule.sigma(t))
+        return like(p, x_t) * x_t + like(q, x_t) * raw
 
     def _row(self, t: Tensor, x: Tensor) -> Row:
         a, b = self.prediction.row(self.process.schedule, t)

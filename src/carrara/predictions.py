@@ -106,6 +106,12 @@ def solve(row: Row, raw: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> t
     return (row.b * x_t - sigma * raw) / d, (alpha * raw - row.a * x_t) / d
 
 
+def x0_reading(row: Row, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """(p, q) with x0 = p · x_t + q · raw, each of the coefficients' shape: `solve` for x0 alone, at half its cost."""
+    d = alpha * row.b - sigma * row.a
+    return row.b / d, -sigma / d
+
+
 def check_readable(schedule: Schedule, prediction: Prediction) -> None:
     """Raises InputError where x0 cannot be read from the output at t = 1, from which sampling starts."""
     one = torch.ones((), dtype=torch.float64)

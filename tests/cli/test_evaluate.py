@@ -74,6 +74,20 @@ def test_other_settings_are_another_entry_and_the_same_are_joined(carrara: Run, 
     assert second["sampling"]["steps"] == 3 and {"classes", "frechet"} <= second.keys()
 
 
+def test_a_backend_s_figures_are_its_own(carrara: Run, mine: Path) -> None:
+    common = ("evaluate", mine, "-n", 4, "--metrics", "classes")
+    carrara(*common)
+    done = carrara(*common, "--backend", "torch-bf16")
+    assert done.code == 0 and "\nbackend     torch-bf16: bfloat16, relative error " in done.out
+    first, second = json.loads((mine / "figures.json").read_text())
+    assert "backend" not in first and second["backend"] == "torch-bf16"
+    facts = json.loads((mine / "model" / "model.json").read_text())["facts"]
+    assert facts["measured_with"] == "euler, 3 steps, guidance 1, torch-bf16"
+    for words in (("--metrics", "nll"), ("--study", "noise")):
+        refused = carrara("evaluate", mine, "-n", 4, "--backend", "torch-bf16", *words)
+        assert refused.code == 2 and "the network itself" in refused.err
+
+
 def test_the_card_speaks_of_one_way_of_sampling(carrara: Run, mine: Path) -> None:
     def card() -> dict[str, Any]:
         facts = json.loads((mine / "model" / "model.json").read_text())["facts"]

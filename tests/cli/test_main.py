@@ -243,7 +243,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], No
     """broken(act): whatever loads a model acts so instead."""
 
     def set_act(act: Callable[[], None]) -> None:
-        monkeypatch.setattr("carrara.model.load", lambda *_: act())
+        monkeypatch.setattr("carrara.model.load", lambda *_, **__: act())
 
     return set_act
 

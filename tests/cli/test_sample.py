@@ -356,3 +356,13 @@ def test_a_model_of_other_pictures_takes_no_files() -> None:
             fit_of(fake)
     colour: Any = SimpleNamespace(shape=(3, 8, 8))
     assert (fit_of(colour).channels, fit_of(colour).size) == (3, 8)
+
+
+def test_a_backend_is_told_with_its_error(carrara: Run, here: Path, model: Path) -> None:
+    plain = carrara("sample", model, "-n", 2, "--out", "plain", "--json")
+    done = carrara("sample", model, "-n", 2, "--backend", "torch-bf16", "--out", "many")
+    assert done.code == 0 and "\nbackend     torch-bf16: bfloat16, relative error " in done.out
+    assert json.loads((here / "many" / "samples.json").read_text())["backend"] == "torch-bf16"
+    assert plain.json["backend"] == "torch" and "backend     " not in carrara("sample", model, "-n", 1).out
+    refused = carrara("sample", model, "--backend", "openvin")
+    assert refused.code == 2 and "there is no backend 'openvin': did you mean 'openvino'?" in refused.err

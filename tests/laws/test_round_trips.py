@@ -6,7 +6,7 @@ from torch import Tensor
 from toys import F64, SCHEDULE_CASES
 
 from carrara.errors import InputError
-from carrara.predictions import PREDICTIONS, EDMPrediction, check_readable, solve
+from carrara.predictions import PREDICTIONS, EDMPrediction, check_readable, solve, x0_reading
 from carrara.schedules import Schedule
 
 CASES = PREDICTIONS.keys() | {"edm, wide data"}
@@ -26,6 +26,8 @@ def round_trip(schedule: Schedule, name: str, t: Tensor) -> tuple[float, float]:
     row, alpha, sigma = prediction.row(schedule, t), schedule.alpha(t), schedule.sigma(t)
     raw, x_t = row.a * x0 + row.b * eps, alpha * x0 + sigma * eps
     read_x0, read_eps = solve(row, raw, x_t, alpha, sigma)
+    p, q = x0_reading(row, alpha, sigma)
+    assert torch.allclose(p * x_t + q * raw, read_x0, rtol=0, atol=1e-9)
     return float((read_x0 - x0).abs().max()), float((read_eps - eps).abs().max())
 
 

@@ -165,14 +165,14 @@ def _core() -> Any:
 def _openvino() -> Any:
     """The package. Raises MissingExtra without it."""
     try:
-        with _unreported():
+        with unreported():
             return importlib.import_module("openvino")
     except ImportError as error:
         raise MissingExtra("openvino", "openvino", "The backend openvino") from error
 
 
 @contextmanager
-def _unreported() -> Iterator[None]:
+def unreported() -> Iterator[None]:
     """Within, openvino_telemetry cannot be imported, in whose place OpenVINO has a stub that does nothing."""
     if TELEMETRY in sys.modules or "openvino" in sys.modules:  # Somebody else has imported them, and decided.
         yield

@@ -166,6 +166,7 @@ def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:
             model.facts.pop(name, None)
         facts["measured_with"] = (
             f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']:g}"
+            + (f", {figures['backend']}" if "backend" in figures else "")
         )
     if found := figures.get("frechet"):
         facts["frechet_distance"] = (
