@@ -179,7 +179,7 @@ def test_help_comes_at_once() -> None:
     ("typed", "offered"),
     [
         ("carrara tr", {"train"}),
-        ("carrara train d", {"ddpm-fashion", "digits"}),
+        ("carrara train d", {"ddpm-fashion", "digits", "distill"}),
         ("carrara data f", {"fashion", "folder"}),
         ("carrara sample x --sampler h", {"heun"}),
         ("carrara evaluate x --metrics classes,f", {"classes,frechet"}),

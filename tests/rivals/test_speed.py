@@ -10,7 +10,7 @@ from benchmarks import lanes
 from benchmarks.lanes import Lane, Ours, gflop, pictures, prepare, present, recipe_of, walked
 from benchmarks.peak_memory import peak_mb
 from benchmarks.rivals.ours import learner
-from benchmarks.speed import best, over, row, summary
+from benchmarks.speed import best, leanest, over, row, summary
 from torch import nn
 
 from carrara.model import build
@@ -87,3 +87,8 @@ def test_the_peak_is_read_in_millions_of_bytes(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nVmPeak:\t  9 kB\nVmHWM:\t   2000 kB\n")
     assert peak_mb(status) == pytest.approx(2.048)
+
+
+def test_each_side_s_memory_is_that_of_its_leanest_mode() -> None:
+    memory = {"carrara float32": 30.0, "carrara bf16": 10.0, "carrara openvino": None, "diffusers float32": 40.0}
+    assert (leanest(memory, "carrara"), leanest(memory, "diffusers"), leanest({}, "carrara")) == (10.0, 40.0, None)

@@ -41,14 +41,21 @@ INLINE vec reciprocal(vec v) {
 #endif
 }
 
-/* 1 / (1 + e^-z); rough: to 2e-4 of itself, a tenth of what bfloat16 rounds away. */
-INLINE vec sigmoid(vec z, const int rough) {
+/* e^z; rough: to 2e-4 of itself, a tenth of what bfloat16 rounds away. */
+INLINE vec power(vec z, const int rough) {
 #ifdef __AVX512F__
     if (rough) {
-        vec t = z * -1.44269504f, whole = (vec)_mm512_roundscale_ps((__m512)t, _MM_FROUND_TO_NEAREST_INT), f = t - whole;
-        vec power = scaled_by_power(((0.0558f * f + 0.24022f) * f + 0.69315f) * f + 1.0f, whole);
-        return (vec)_mm512_rcp14_ps((__m512)(1.0f + power));
+        vec t = z * 1.44269504f, whole = (vec)_mm512_roundscale_ps((__m512)t, _MM_FROUND_TO_NEAREST_INT), f = t - whole;
+        return scaled_by_power(((0.0558f * f + 0.24022f) * f + 0.69315f) * f + 1.0f, whole);
     }
+#endif
+    return exponential(z);
+}
+
+/* 1 / (1 + e^-z), as rough. */
+INLINE vec sigmoid(vec z, const int rough) {
+#ifdef __AVX512F__
+    if (rough) return (vec)_mm512_rcp14_ps((__m512)(1.0f + power(-z, 1)));
 #endif
     return reciprocal(1.0f + exponential(-z));
 }

@@ -9,6 +9,10 @@
 
 typedef struct { int n, d, np, dp, half, coarse; } Head; /* tokens, width; both rounded up to COLUMNS */
 
+/* Words from a row of (np, dp) to the next, and words that hold its D numbers. */
+#define APART (s.dp >> s.coarse)
+#define DEEP ((s.d + s.coarse) >> s.coarse)
+
 INLINE vec at(const void *x, size_t stride, Head s, int token, int k) {
     return token < s.n ? load_some(x, token * stride + k, s.half, s.d - k) : ZERO;
 }
@@ -19,11 +23,11 @@ INLINE void rows(uint32_t *to, const void *x, size_t stride, float by, Head s) {
         for (int k = 0; k < s.dp; k += LANES) store(to, (size_t)token * s.dp + k, k < s.d ? at(x, stride, s, token, k) * by : ZERO, s.coarse);
 }
 
-/* Rows (np, width) of numbers as the right factor of a product over their width: (width words, np). */
-INLINE void turned(uint32_t *to, const uint32_t *from, int width, Head s) {
-    for (int first = 0; first < width; first += LANES) /* a cache line of each row at a time */
+/* Rows (np, dp) as the right factor of a product over D: (DEEP, np). */
+INLINE void turned(uint32_t *to, const uint32_t *from, Head s) {
+    for (int first = 0; first < DEEP; first += LANES) /* a cache line of each row at a time */
         for (int token = 0; token < s.np; token++)
-            for (int p = first; p < first + LANES && p < width; p++) to[(size_t)p * s.np + token] = from[(size_t)token * width + p];
+            for (int p = first; p < first + LANES && p < DEEP; p++) to[(size_t)p * s.np + token] = from[(size_t)token * APART + p];
 }
 
 /* x as the right factor of a product over the tokens: (np words, dp), tokens in pairs where coarse. */
@@ -62,7 +66,7 @@ INLINE void multiplied(float *c, const uint32_t *a, size_t ai, size_t ap, const 
 INLINE void softened(uint32_t *to, float *w, float *sums, float *log_sum, Head s) {
     for (int i = 0; i < s.n; i++) {
         float *row = w + (size_t)i * s.np, most = row[0];
-        for (int j = s.n; j < s.np; j++) row[j] = -INFINITY;
+        for (int j = s.n; j < s.np; j++) row[j] = -1e30f; /* finite, so that nothing is infinity less infinity */
         vec top = load(row, 0, 0), sum = ZERO;
         for (int j = LANES; j < s.np; j += LANES) {
             vec each = load(row, j, 0);
@@ -70,7 +74,7 @@ INLINE void softened(uint32_t *to, float *w, float *sums, float *log_sum, Head s
         }
         for (int lane = 0; lane < LANES; lane++) most = fmaxf(most, top[lane]);
         for (int j = 0; j < s.np; j += LANES) {
-            vec e = exponential(load(row, j, 0) - most);
+            vec e = power(load(row, j, 0) - most, s.coarse);
             store(to, (size_t)i * s.np + j, e, s.coarse);
             sum += e;
         }
@@ -102,9 +106,9 @@ INLINE void attend_head(const void *q, const void *k, const void *v, size_t stri
     uint32_t *left = room, *right = left + SIDE, *kept = right + SIDE;
     float *weights = (float *)(kept + SIDE), *made = weights + SQUARE;
     rows(left, k, stride, 1, s);
-    turned(right, left, s.dp >> s.coarse, s);
+    turned(right, left, s);
     rows(left, q, stride, by, s);
-    multiplied(weights, left, s.dp >> s.coarse, 1, right, s.np, s.dp >> s.coarse, s);
+    multiplied(weights, left, APART, 1, right, s.np, DEEP, s);
     uint32_t *shares = (uint32_t *)(made + SIDE);
     float *sums = (float *)(shares + SQUARE);
     softened(shares, weights, sums, log_sum, s);
@@ -138,23 +142,23 @@ int carrara_attend(const void *q, const void *k, const void *v, int stride, void
 INLINE void attend_head_adjoint(const void *q, const void *k, const void *v, size_t stride, const void *o, const void *slope, size_t out,
                                 const float *log_sum, void *dq, void *dk, void *dv, uint32_t *room, Head s) {
     const float by = 1 / sqrtf((float)s.d);
-    const int deep = s.dp >> s.coarse, tall = s.np >> s.coarse;
+    const int tall = s.np >> s.coarse;
     uint32_t *left = room, *right = left + SIDE, *stack = right + SIDE, *factor = stack + SIDE;
     float *made = (float *)(factor + SQUARE), *weights = made + SIDE, *changes = weights + SQUARE;
     rows(left, k, stride, 1, s);
-    turned(right, left, deep, s);
+    turned(right, left, s);
     rows(left, q, stride, by, s);
-    multiplied(weights, left, deep, 1, right, s.np, deep, s);
+    multiplied(weights, left, APART, 1, right, s.np, DEEP, s);
     rows(left, v, stride, 1, s);
-    turned(right, left, deep, s);
+    turned(right, left, s);
     rows(left, slope, out, 1, s);
-    multiplied(changes, left, deep, 1, right, s.np, deep, s);
+    multiplied(changes, left, APART, 1, right, s.np, DEEP, s);
     for (int i = 0; i < s.np; i++) {
         vec sum = ZERO;
         for (int c = 0; c < s.d; c += LANES) sum += at(o, out, s, i, c) * at(slope, out, s, i, c);
         float *w = weights + (size_t)i * s.np, *dw = changes + (size_t)i * s.np, inner = total(sum);
         for (int j = 0; j < s.np; j += LANES) {
-            vec p = i < s.n ? exponential(load(w, j, 0) - log_sum[i]) : ZERO;
+            vec p = i < s.n ? power(load(w, j, 0) - log_sum[i], s.coarse) : ZERO;
             for (int lane = s.n - j; lane < LANES; lane++) if (lane >= 0) p[lane] = 0;
             store(w, j, p, 0);
             store(dw, j, p * (load(dw, j, 0) - inner), 0);
