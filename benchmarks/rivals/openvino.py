@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from carrara.backends.openvino import unreported
+
 
 def compiled(net: nn.Module, inputs: tuple[Any, ...]) -> Callable[[], Any]:
     """A call that evaluates the network once on `inputs` (tensors), in bf16. Raises ImportError without OpenVINO."""
     if importlib.util.find_spec("openvino") is None:
         raise ImportError("openvino is not installed: pip install 'carrara[bench]'")
-    import openvino
+    with unreported():
+        import openvino
 
     with warnings.catch_warnings():
         # The tracer names what it takes for constant; all of that is decided by the shape of the pictures, which stays.

@@ -180,7 +180,7 @@ def test_help_comes_at_once() -> None:
     [
         ("carrara tr", {"train"}),
         ("carrara train d", {"ddpm-fashion", "digits", "distill"}),
-        ("carrara data f", {"fashion", "folder"}),
+        ("carrara data f", {"fashion", "fashion-dit", "folder"}),
         ("carrara sample x --sampler h", {"heun"}),
         ("carrara evaluate x --metrics classes,f", {"classes,frechet"}),
     ],

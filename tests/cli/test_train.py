@@ -25,7 +25,7 @@ def test_a_run_says_what_it_does_and_where_all_is(trained: tuple[Path, Any]) -> 
     assert said["recipe"] == "digits, seed 0, 256 images"
     assert said["data"] == "digits: 1,437 to train on, 360 held out, 1×8×8"
     assert re.fullmatch(r"[\d,]+ parameters", said["network"])
-    assert said["computing"] == "1 thread, float32"
+    assert said["computing"] == f"1 thread, {Computing(kernels='native' if usable() else 'torch')}"
     assert said["folder"] == f"{folder} (a new run)"
     assert said["complete"].startswith("256 images in ") and "held-out loss" in said["complete"]
     assert said["model"] == str(folder / "model") and (folder / "model" / "model.json").is_file()
