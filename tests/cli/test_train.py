@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from carrara.native.common import usable
+from carrara.training.computing import Computing
+
 Run = Callable[..., Any]
 
 
