@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -95,6 +97,19 @@ def test_without_a_condition_it_is_asked_for_the_null() -> None:
     with torch.no_grad():
         x, level = torch.randn(3, 1, 8, 8), torch.full((3,), 0.5)
         assert torch.allclose(model.backend(x, level), network(x, level), atol=1e-4)
+
+
+@needs_openvino
+def test_signals_are_heard_when_the_compiled_networks_are_gone() -> None:
+    """With a core for each, the plugin was unloaded with the last of them, and the next signal was a segmentation fault."""
+    for _ in range(2):
+        made().use("openvino-f32")
+        gc.collect()
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+    assert heard == [signal.SIGINT]
 
 
 @needs_openvino

@@ -9,6 +9,7 @@ carrara talks to nobody, so that package is hidden while it imports the other.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import sys
@@ -47,8 +48,11 @@ def float32(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
 class Compiled:
     """A compiled network, called like the network itself, from one thread at a time."""
 
-    def __init__(self, compiled: Any, null: dict[str, Tensor]) -> None:
-        """`null`: the condition of one sample that says nothing, taken where none is given."""
+    def __init__(self, compiled: Any, blob: bytes | None, null: dict[str, Tensor]) -> None:
+        """`blob`: what it was read from, if from a blob, which has to stay as long as it does. `null`: the condition of one sample
+        that says nothing, taken where none is given.
+        """
+        self._blob = blob
         self._request, self._null = compiled.create_infer_request(), null
         self._lock = threading.Lock()
 
@@ -77,11 +81,11 @@ def _either(network: nn.Module, example: Inputs, precision: Precision) -> tuple[
     if example.x.device.type != "cpu":
         raise InputError(f"OpenVINO computes on the CPU, and this model is on {example.x.device}; load it on the CPU")
     null = {name: value[-1:].clone() for name, value in (example.cond or {}).items()}
-    return Compiled(_compiled(network, example, precision), null), precision
+    return Compiled(*_compiled(network, example, precision), null), precision
 
 
-def _compiled(network: nn.Module, example: Inputs, precision: Precision) -> Any:
-    """The compiled network: from the cache, or compiled now and kept there."""
+def _compiled(network: nn.Module, example: Inputs, precision: Precision) -> tuple[Any, bytes | None]:
+    """The compiled network: from the cache, and what it was read from there, or compiled now and kept there."""
     core, key, folder = _core(), _key(network, example, precision), cache_dir() / "openvino"
     options = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -90,11 +94,12 @@ def _compiled(network: nn.Module, example: Inputs, precision: Precision) -> Any:
     }
     kept = cache.find(key, folder)
     if kept is not None:
-        return core.import_model(kept[BLOB].numpy().tobytes(), "CPU", options)
+        blob = kept[BLOB].numpy().tobytes()
+        return core.import_model(blob, "CPU", options), blob
     compiled = core.compile_model(_converted(network, example), "CPU", options)
-    blob = bytearray(compiled.export_model().getvalue())
-    cache.keep(key, {BLOB: torch.frombuffer(blob, dtype=torch.uint8)}, folder)
-    return compiled
+    exported = bytearray(compiled.export_model().getvalue())
+    cache.keep(key, {BLOB: torch.frombuffer(exported, dtype=torch.uint8)}, folder)
+    return compiled, None
 
 
 def _key(network: nn.Module, example: Inputs, precision: Precision) -> dict[str, str | int]:
@@ -158,7 +163,9 @@ def _quiet() -> Iterator[None]:
         root.removeFilter(silent)
 
 
+@functools.cache
 def _core() -> Any:
+    """One for the whole process: when the last of several goes, its plugin is unloaded, and the next signal ends the process."""
     return _openvino().Core()
 
 
