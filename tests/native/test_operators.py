@@ -201,6 +201,24 @@ def test_changed_weights_are_seen() -> None:
             assert error(convolution.conv3x3(x, w, None, None), F.conv2d(x.double(), w.double(), padding=1)) < EXACT
 
 
+def test_changes_are_seen_in_weights_that_are_a_part_of_others() -> None:
+    whole = drawn(8, 16, 3, 3, seed=1)
+    x, part = drawn(4, 8, 12, 12), whole[:, ::2]
+    with torch.no_grad():
+        convolution.conv3x3(x, part, None, None)
+        whole[6] += 1
+        found = convolution.conv3x3(x, part, None, None)
+    assert error(found, F.conv2d(x.double(), part.double(), padding=1)) < EXACT
+
+
+def test_a_gradient_of_a_gradient_is_refused_and_not_zero() -> None:
+    x = drawn(4, 8, 12, 12).requires_grad_()
+    y = convolution.conv3x3(x.tanh(), drawn(8, 8, 3, 3), None, None).square().sum()
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.square().sum().backward()
+
+
 def test_weights_may_lie_in_any_order() -> None:
     x, w = drawn(4, 8, 12, 12), drawn(6, 8, 3, 3, seed=1)
     turned = w.contiguous(memory_format=torch.channels_last)

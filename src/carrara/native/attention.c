@@ -98,6 +98,12 @@ static Head headed(int n, int d, int half, int coarse) { return (Head){n, d, ROU
 #define SQUARE ((size_t)s.np * s.np)
 #define NUMBERS(p, i) ((const void *)((const char *)(p) + ((size_t)(i) << (2 - half))))
 
+/* A thread's part of the heads of all images, `i`; where each one's numbers begin, in q, k and v and in o; `head` for what they are. */
+#define HEADS_OF(part) for (long i = (long)b * heads * (part) / threads; i < (long)b * heads * ((part) + 1) / threads; i++)
+#define IN ((size_t)(i / heads) * n * stride + i % heads * d)
+#define OUT (((size_t)(i / heads) * n * heads + i % heads) * d)
+#define BY_KIND(head) if (coarse) head(1, 1); else if (half) head(1, 0); else head(0, 0);
+
 /* Words that a thread works in. */
 static size_t room_of(Head s, int back) { return 4 * SIDE + (back ? 3 : 2) * SQUARE + s.np; }
 
@@ -126,13 +132,10 @@ int carrara_attend(const void *q, const void *k, const void *v, int stride, void
     if (!rooms) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int part = 0; part < threads; part++)
-        for (long i = (long)b * heads * part / threads; i < (long)b * heads * (part + 1) / threads; i++) {
-            size_t in = (i / heads) * n * (size_t)stride + i % heads * d, out = ((i / heads) * n * heads + i % heads) * (size_t)d;
-#define HEAD(half, coarse) attend_head(NUMBERS(q, in), NUMBERS(k, in), NUMBERS(v, in), stride, (void *)NUMBERS(o, out), (size_t)heads * d, \
+        HEADS_OF(part) {
+#define HEAD(half, coarse) attend_head(NUMBERS(q, IN), NUMBERS(k, IN), NUMBERS(v, IN), stride, (void *)NUMBERS(o, OUT), (size_t)heads * d, \
                                        log_sum + i * n, rooms + each * part, (Head){n, d, s.np, s.dp, half, coarse})
-            if (coarse) HEAD(1, 1);
-            else if (half) HEAD(1, 0);
-            else HEAD(0, 0);
+            BY_KIND(HEAD)
 #undef HEAD
         }
     free(rooms);
@@ -187,14 +190,11 @@ int carrara_attend_adjoint(const void *q, const void *k, const void *v, int stri
     if (!rooms) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int part = 0; part < threads; part++)
-        for (long i = (long)b * heads * part / threads; i < (long)b * heads * (part + 1) / threads; i++) {
-            size_t in = (i / heads) * n * (size_t)stride + i % heads * d, out = ((i / heads) * n * heads + i % heads) * (size_t)d;
-#define HEAD(half, coarse) attend_head_adjoint(NUMBERS(q, in), NUMBERS(k, in), NUMBERS(v, in), stride, NUMBERS(o, out), NUMBERS(slope, out), \
-                                               (size_t)heads * d, log_sum + i * n, (void *)NUMBERS(dq, in), (void *)NUMBERS(dk, in), \
-                                               (void *)NUMBERS(dv, in), rooms + each * part, (Head){n, d, s.np, s.dp, half, coarse})
-            if (coarse) HEAD(1, 1);
-            else if (half) HEAD(1, 0);
-            else HEAD(0, 0);
+        HEADS_OF(part) {
+#define HEAD(half, coarse) attend_head_adjoint(NUMBERS(q, IN), NUMBERS(k, IN), NUMBERS(v, IN), stride, NUMBERS(o, OUT), NUMBERS(slope, OUT), \
+                                               (size_t)heads * d, log_sum + i * n, (void *)NUMBERS(dq, IN), (void *)NUMBERS(dk, IN), \
+                                               (void *)NUMBERS(dv, IN), rooms + each * part, (Head){n, d, s.np, s.dp, half, coarse})
+            BY_KIND(HEAD)
 #undef HEAD
         }
     free(rooms);

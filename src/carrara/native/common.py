@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from carrara import native
 from carrara.native.library import library
@@ -57,8 +58,11 @@ class Kernel(NamedTuple):
 def function(
     plain: Callable[..., Any], context: Callable[..., None], backward: Callable[..., Any]
 ) -> type[torch.autograd.Function]:
-    """A kernel with its gradient, of the parts that torch.library takes too; called sooner than an operator of that."""
-    parts = {"forward": plain, "setup_context": context, "backward": backward}
+    """A kernel with its gradient, of the parts that torch.library takes too; called sooner than an operator of that.
+
+    The gradient has none of its own: whoever asks for one gets torch's RuntimeError, and no silent zero.
+    """
+    parts = {"forward": plain, "setup_context": context, "backward": once_differentiable(backward)}
     return type(plain.__name__, (torch.autograd.Function,), {key: staticmethod(part) for key, part in parts.items()})
 
 

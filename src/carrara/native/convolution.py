@@ -45,8 +45,9 @@ def packed(weight: Tensor, rough: bool, back: bool) -> Tensor:
 
 def _content(weight: Tensor) -> tuple[int, tuple[int, ...]]:
     """What the weights are, as the sum of their bits: torch's count of changes misses those of fused optimisers."""
-    words = weight.numel() * weight.element_size() // 4
-    return kernels().carrara_bits(weight.data_ptr(), words, torch.get_num_threads()), weight.stride()
+    dense = weight.detach().contiguous()
+    words = dense.numel() * dense.element_size() // 4
+    return kernels().carrara_bits(dense.data_ptr(), words, torch.get_num_threads()), weight.stride()
 
 
 def _pack(weight: Tensor, rough: bool, back: bool) -> Tensor:
