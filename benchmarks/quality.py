@@ -137,14 +137,14 @@ def complete(entry: Entry, n: int) -> bool:
 
 
 def our_samples(plan: Plan, entry: Entry) -> Tensor:
-    """carrara's samples, by its own command for training and its recipe's own way to sample."""
+    """carrara's samples, by its own command for training and its recipe's own way to sample, in the precision it was trained in."""
     run = entry.folder.parent
     computing = WAYS[plan.rates[OURS]["mode"]]
     words = ["train", plan.dataset.name, "--images", entry.images, "--seed", entry.seed, "--out", run]
     mode = [word for key, value in computing.as_dict().items() for word in ("--set", f"training.{key}={value}")]
     asked = [sys.executable, "-m", "carrara", *map(str, words), *mode]
     subprocess.run(asked, check=True, env=os.environ | {"OMP_NUM_THREADS": str(rates_of.threads(None))})
-    model = carrara.load(run)
+    model = carrara.load(run, backend="torch-bf16" if computing.precision == "bf16" else "torch")
 
     def made(start: int, count: int) -> Tensor:
         label = labels_in_turn(plan.dataset, start, count).tolist()
@@ -154,7 +154,7 @@ def our_samples(plan: Plan, entry: Entry) -> Tensor:
 
 
 def their_samples(plan: Plan, entry: Entry) -> Tensor:
-    """A peer's samples at one of its snapshots, computed in float32 whatever it was trained in."""
+    """A peer's samples at one of its snapshots, computed in the mode it was trained in: its fastest."""
     make, rate, run = CONTESTANTS[entry.name], plan.rates[entry.name], entry.folder.parent
     snapshots = [plan.images(entry.name, minutes) for minutes in plan.minutes]
     steps = max(snapshots) // rate["batch"]
@@ -162,8 +162,8 @@ def their_samples(plan: Plan, entry: Entry) -> Tensor:
         with seeded(entry.seed):
             rival = make(plan.dataset, steps, MODES[rate["mode"]])
         trained(rival, plan.dataset, entry.seed, snapshots, run)
-    plain = make(plan.dataset, steps, MODES["float32"])
-    return sampled(plain, plan.dataset, average_of(run, entry.images), plan.n, entry.folder)
+    rival = make(plan.dataset, steps, MODES[rate["mode"]])
+    return sampled(rival, plan.dataset, average_of(run, entry.images), plan.n, entry.folder)
 
 
 def concluded(plan: Plan, entries: Sequence[Entry], data: str) -> None:
