@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from carrara import native
-from carrara.native import attention, common, convolution, norms
+from carrara.native import attention, common, convolution, norms, pointwise
 from carrara.networks import ops
 
 pytestmark = pytest.mark.skipif(not common.usable(), reason="there is no C compiler here")
@@ -133,7 +133,35 @@ def test_a_layer_norm_is_torchs(b: int, n: int, c: int, dtype: torch.dtype, boun
 def test_a_gate_is_torchs(b: int, n: int, c: int, dtype: torch.dtype, bound: float) -> None:
     inputs = [drawn(b, n, c, seed=1, dtype=dtype), drawn(b, c, seed=2), drawn(b, n, c, seed=3, dtype=dtype)]
     slope = drawn(b, n, c, seed=4, dtype=dtype)
-    compare(norms.gated, lambda x, gate, branch: x + gate[:, None] * branch, inputs, slope, bound)
+    compare(
+        lambda x, gate, branch: pointwise.gated(x, gate, branch, None),
+        lambda x, gate, branch: x + gate[:, None] * branch,
+        inputs,
+        slope,
+        bound,
+    )
+    compare(
+        lambda x, branch, bias: pointwise.gated(x, None, branch, bias),
+        lambda x, branch, bias: x + branch + bias,
+        [*inputs[::2], drawn(c, seed=5)],
+        slope,
+        bound,
+    )
+    compare(
+        pointwise.gated,
+        lambda x, gate, branch, bias: x + gate[:, None] * (branch + bias),
+        [*inputs, drawn(c, seed=5)],
+        slope,
+        bound,
+    )
+
+
+@pytest.mark.parametrize(("dtype", "bound"), DTYPES)
+@pytest.mark.parametrize(("b", "n", "c"), [(2, 7, 40), (3, 16, 64), (1, 1, 5)])
+def test_a_silu_is_torchs(b: int, n: int, c: int, dtype: torch.dtype, bound: float) -> None:
+    inputs = [drawn(b, n, c, seed=1, dtype=dtype) * 3, drawn(c, seed=2)]
+    slope = drawn(b, n, c, seed=3, dtype=dtype)
+    compare(pointwise.silu, lambda x, bias: F.silu(x + bias), inputs, slope, bound)
 
 
 @pytest.mark.parametrize(("dtype", "bound"), DTYPES)
@@ -143,20 +171,22 @@ def test_attention_is_torchs(b: int, n: int, heads: int, d: int, dtype: torch.dt
         q, k, v = qkv.reshape(b, n, 3, heads, d).permute(2, 0, 3, 1, 4)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, heads * d)
 
-    compare(
-        lambda qkv: attention.self_attention(qkv, heads)[0],
-        theirs,
-        [drawn(b, n, 3 * heads * d, dtype=dtype) * 1.5],
-        drawn(b, n, heads * d, seed=1, dtype=dtype),
-        bound,
-    )
+    qkv, slope = drawn(b, n, 3 * heads * d, dtype=dtype) * 1.5, drawn(b, n, heads * d, seed=1, dtype=dtype)
+    compare(lambda qkv: attention.self_attention(qkv, None, heads)[0], theirs, [qkv], slope, bound)
+    bias = drawn(3 * heads * d, seed=2)
+    _, (d_qkv, d_bias) = gradients(lambda *args: attention.self_attention(*args, heads)[0], [qkv, bias], slope)
+    exact, (exact_qkv, exact_bias) = gradients(lambda x, y: theirs(x + y), [qkv.double(), bias.double()], slope.double())
+    assert error(attention.self_attention(qkv, bias, heads)[0], exact) < bound
+    assert error(d_qkv, exact_qkv) < bound
+    # That of k's bias is zero: softmax does not see it.
+    assert float((d_bias.double() - exact_bias).norm() / exact_bias.norm()) < 2 * bound
 
 
 def test_attention_holds_for_large_scores() -> None:
     qkv = drawn(1, 20, 3 * 32) * 40
     q, k, v = qkv.double().reshape(1, 20, 3, 1, 32).permute(2, 0, 3, 1, 4)
     exact = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(1, 20, 32)
-    assert error(attention.self_attention(qkv, 1)[0], exact) < 1e-4
+    assert error(attention.self_attention(qkv, None, 1)[0], exact) < 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -169,7 +199,7 @@ def test_a_sample_is_the_same_in_any_batch(dtype: torch.dtype) -> None:
         args = (4, 1e-5, True)
         normed = norms.group_norm(x, scale, scale, *args)[0][rows]
         assert torch.equal(norms.group_norm(x[rows], scale[rows], scale[rows], *args)[0], normed)
-        assert torch.equal(attention.self_attention(qkv[rows], 2)[0], attention.self_attention(qkv, 2)[0][rows])
+        assert torch.equal(attention.self_attention(qkv[rows], None, 2)[0], attention.self_attention(qkv, None, 2)[0][rows])
 
 
 def test_the_threads_do_not_change_a_convolution() -> None:
@@ -239,8 +269,11 @@ def test_torch_knows_the_operators() -> None:
     torch.library.opcheck(norms.group_norm_operator, (x, one, one, 2, 1e-5, True))
     tokens = drawn(2, 6, 24).requires_grad_()
     torch.library.opcheck(norms.layer_norm_operator, (tokens, drawn(2, 24), drawn(2, 24), 1e-6))
-    torch.library.opcheck(norms.gated_operator, (tokens, drawn(2, 24), tokens))
-    torch.library.opcheck(attention.self_attention_operator, (tokens, 2))
+    torch.library.opcheck(pointwise.gated_operator, (tokens, drawn(2, 24), tokens, drawn(24).requires_grad_()))
+    torch.library.opcheck(pointwise.gated_operator, (tokens, None, tokens, None))
+    torch.library.opcheck(pointwise.silu_operator, (tokens, drawn(24).requires_grad_()))
+    torch.library.opcheck(attention.self_attention_operator, (tokens, None, 2))
+    torch.library.opcheck(attention.self_attention_operator, (tokens, drawn(24).requires_grad_(), 2))
 
 
 @pytest.mark.parametrize("grad", [True, False])

@@ -1,4 +1,4 @@
-/* e^z and what is made of it, and the sum of a vector. */
+/* e^z and what is made of it, and sums. */
 #ifndef CARRARA_ACTIVATION_H
 #define CARRARA_ACTIVATION_H
 #include "vec.h"
@@ -64,5 +64,12 @@ static float total(vec v) {
     float sum = 0;
     for (int lane = 0; lane < LANES; lane++) sum += v[lane];
     return sum;
+}
+
+/* sums (threads, c) -> their sum over the threads, in their order. */
+static inline void added_up(float *to, const float *sums, int c, int threads) {
+    memset(to, 0, 4 * (size_t)c);
+    for (int part = 0; part < threads; part++)
+        for (int k = 0; k < c; k++) to[k] += sums[(size_t)part * c + k];
 }
 #endif

@@ -11,20 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carrara.native.common import check, coarse, kernel, kernels, operator
+from carrara.native.common import address, check, coarse, in_float32, kernel, kernels, operator
 
 TOKENS = 512
 """With more tokens than these a head's scores no longer fit into a core's cache, and torch's own is used."""
 
 
-def attended(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """(softmax(q kᵀ / √D) v, the logarithms of its sums): from (B, N, 3 · heads · D) to (B, N, heads · D) and (B, heads, N)."""
-    qkv = qkv.contiguous()
+def attended(qkv: Tensor, bias: Tensor | None, heads: int) -> tuple[Tensor, Tensor]:
+    """(softmax(q kᵀ / √D) v, the logarithms of its sums): from (B, N, 3 · heads · D) to (B, N, heads · D) and (B, heads, N).
+
+    bias (3 · heads · D) is added to qkv where given.
+    """
+    qkv, bias = qkv.contiguous(), in_float32(bias)
     (b, n, wide), step = qkv.shape, _step(qkv)
     o, log_sum = qkv.new_empty(b, n, wide // 3), torch.empty(b, heads, n)
     failed = kernels().carrara_attend(
-        qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, o.data_ptr(), log_sum.data_ptr(),
-        b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
+        qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, address(bias),
+        o.data_ptr(), log_sum.data_ptr(), b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
     )  # fmt: skip
     check(failed)
     return o, log_sum
@@ -33,27 +36,30 @@ def attended(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
 self_attention_operator = operator(
     "self_attention",
     attended,
-    "(Tensor qkv, int heads) -> (Tensor, Tensor)",
+    "(Tensor qkv, Tensor? bias, int heads) -> (Tensor, Tensor)",
 )
 
 
-def gradient(qkv: Tensor, o: Tensor, log_sum: Tensor, slope: Tensor, heads: int) -> Tensor:
-    """The gradient of self_attention's qkv, given that of its output."""
-    qkv, slope = qkv.contiguous(), slope.to(qkv.dtype).contiguous()
+def gradient(
+    qkv: Tensor, bias: Tensor | None, o: Tensor, log_sum: Tensor, slope: Tensor, heads: int
+) -> tuple[Tensor, Tensor]:
+    """The gradients of self_attention's qkv and bias, float32, given that of its output."""
+    qkv, slope, bias = qkv.contiguous(), slope.to(qkv.dtype).contiguous(), in_float32(bias)
     (b, n, wide), step, d = qkv.shape, _step(qkv), torch.empty_like(qkv)
+    db = torch.empty(wide)
     failed = kernels().carrara_attend_adjoint(
-        qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, o.data_ptr(), slope.data_ptr(),
-        log_sum.data_ptr(), d.data_ptr(), d.data_ptr() + step, d.data_ptr() + 2 * step,
-        b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
+        qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, address(bias),
+        o.data_ptr(), slope.data_ptr(), log_sum.data_ptr(), d.data_ptr(), d.data_ptr() + step, d.data_ptr() + 2 * step,
+        db.data_ptr(), b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
     )  # fmt: skip
     check(failed)
-    return d
+    return d, db
 
 
 gradient_operator = operator(
     "self_attention_backward",
     gradient,
-    "(Tensor qkv, Tensor o, Tensor log_sum, Tensor slope, int heads) -> Tensor",
+    "(Tensor qkv, Tensor? bias, Tensor o, Tensor log_sum, Tensor slope, int heads) -> (Tensor, Tensor)",
 )
 
 
@@ -63,15 +69,16 @@ def _step(qkv: Tensor) -> int:
 
 
 def _context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    qkv, ctx.heads = inputs
-    ctx.save_for_backward(qkv, *output)
+    qkv, bias, ctx.heads = inputs
+    ctx.save_for_backward(qkv, bias, *output)
     ctx.mark_non_differentiable(output[1])
 
 
-def _backward_by(gradient: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, None]]:
-    def backward(ctx: Any, slope: Tensor, _: Any) -> tuple[Tensor, None]:
-        qkv, o, log_sum = ctx.saved_tensors
-        return gradient(qkv, o, log_sum, slope, ctx.heads), None
+def _backward_by(gradient: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor | None, ...]]:
+    def backward(ctx: Any, slope: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        qkv, bias, o, log_sum = ctx.saved_tensors
+        d, db = gradient(qkv, bias, o, log_sum, slope, ctx.heads)
+        return d, None if bias is None else db.to(bias.dtype), None
 
     return backward
 
@@ -80,11 +87,11 @@ self_attention = kernel(attended, self_attention_operator, _context, _backward_b
 
 
 @self_attention_operator.register_fake
-def _(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+def _(qkv: Tensor, bias: Tensor | None, heads: int) -> tuple[Tensor, Tensor]:
     b, n, wide = qkv.shape
     return qkv.new_empty(b, n, wide // 3), qkv.new_empty((b, heads, n), dtype=torch.float32)
 
 
 @gradient_operator.register_fake
-def _(qkv: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(qkv)
+def _(qkv: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(qkv), qkv.new_empty(qkv.shape[-1], dtype=torch.float32)

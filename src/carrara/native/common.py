@@ -99,6 +99,11 @@ def address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
+def in_float32(vectors: Tensor | None) -> Tensor | None:
+    """The same in float32 and without gaps, as the kernels read it; None for no tensor."""
+    return None if vectors is None else vectors.float().contiguous()
+
+
 def last(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """x (B, C, H, W) with its channels last in memory."""
     return x.to(dtype=dtype or x.dtype, memory_format=CL).contiguous(memory_format=CL)

@@ -100,23 +100,23 @@ input_gradient_operator = operator(
 )
 
 
-def weight_gradient(x: Tensor, dy: Tensor) -> Tensor:
-    """The gradient of conv3x3's weight, float32 (K, C, 3, 3)."""
+def weight_gradient(x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of conv3x3's weight (K, C, 3, 3) and bias (K), float32."""
     x, dy = last(x), last(dy, x.dtype)
     (b, c, h, w), k = x.shape, dy.shape[1]
-    dw = torch.empty(k, c, 3, 3)
+    dw, db = torch.empty(k, c, 3, 3), torch.empty(k)
     failed = kernels().carrara_weights(
-        x.data_ptr(), dy.data_ptr(), dw.data_ptr(), b, h, w, c, k, x.dtype == torch.bfloat16, coarse(x),
+        x.data_ptr(), dy.data_ptr(), dw.data_ptr(), db.data_ptr(), b, h, w, c, k, x.dtype == torch.bfloat16, coarse(x),
         torch.get_num_threads(),
     )  # fmt: skip
     check(failed)
-    return dw
+    return dw, db
 
 
 weight_gradient_operator = operator(
     "conv3x3_weight",
     weight_gradient,
-    "(Tensor x, Tensor dy) -> Tensor",
+    "(Tensor x, Tensor dy) -> (Tensor, Tensor)",
 )
 
 
@@ -127,7 +127,7 @@ def _context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward_by(
-    for_input: Callable[[Tensor, Tensor], Tensor], for_weight: Callable[[Tensor, Tensor], Tensor]
+    for_input: Callable[[Tensor, Tensor], Tensor], for_weights: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 ) -> Callable[..., tuple[Tensor | None, ...]]:
     """The way back, its two convolutions computed by these."""
 
@@ -135,8 +135,9 @@ def _backward_by(
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         dx = for_input(dy.to(x.dtype), weight).to(x.dtype) if wanted[0] else None
-        dw = for_weight(x, dy).to(weight.dtype) if wanted[1] else None
-        db = dy.sum((0, 2, 3), dtype=torch.float32).to(ctx.bias) if wanted[2] else None
+        dw, db = for_weights(x, dy) if wanted[1] or wanted[2] else (None, None)
+        if dw is not None and db is not None:
+            dw, db = dw.to(weight.dtype) if wanted[1] else None, db.to(ctx.bias) if wanted[2] else None
         return dx, dw, db, dy.to(ctx.more) if wanted[3] else None
 
     return backward
@@ -162,5 +163,6 @@ def _(dy: Tensor, weight: Tensor) -> Tensor:
 
 
 @weight_gradient_operator.register_fake
-def _(x: Tensor, dy: Tensor) -> Tensor:
-    return x.new_empty((dy.shape[1], x.shape[1], 3, 3), dtype=torch.float32)
+def _(x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    k, c = dy.shape[1], x.shape[1]
+    return x.new_empty((k, c, 3, 3), dtype=torch.float32), x.new_empty(k, dtype=torch.float32)

@@ -229,32 +229,3 @@ void carrara_layer_norm_adjoint(const void *x, const void *dy, const float *scal
         }
     }
 }
-
-/* y = x + gate branch, gate (N, C) for all P tokens of an image. */
-void carrara_gated(const void *x, const float *gate, const void *branch, void *y, int n, int tokens, int c, int half, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int token = 0; token < n * tokens; token++)
-        for (int k = 0; k < c; k += LANES) {
-            size_t at = (size_t)token * c + k;
-            vec g = load_some(gate, (size_t)(token / tokens) * c + k, 0, c - k);
-            store_some(y, at, load_some(x, at, half, c - k) + g * load_some(branch, at, half, c - k), half, c - k);
-        }
-}
-
-/* dy -> the gradients of gate (N, C) and branch (N, P, C); that of x is dy itself. */
-void carrara_gated_adjoint(const float *gate, const void *branch, const void *dy, float *dgate, void *dbranch, int n, int tokens, int c,
-                           int half, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int image = 0; image < n; image++)
-        for (int k = 0; k < c; k += LANES) {
-            size_t row = (size_t)image * c + k;
-            vec g = load_some(gate, row, 0, c - k), sum = ZERO;
-            for (int token = 0; token < tokens; token++) {
-                size_t at = ((size_t)image * tokens + token) * c + k;
-                vec d = load_some(dy, at, half, c - k);
-                sum += d * load_some(branch, at, half, c - k);
-                store_some(dbranch, at, d * g, half, c - k);
-            }
-            store_some(dgate, row, sum, 0, c - k);
-        }
-}

@@ -1,4 +1,4 @@
-"""GroupNorm and LayerNorm with a scale and a shift for each sample, and sums through a gate, as torch operators with gradients.
+"""GroupNorm and LayerNorm with a scale and a shift for each sample, as torch operators with gradients.
 
 Pictures are (B, C, H, W) with channels last in memory, tokens (B, N, C), float32 or bfloat16; what is inside is float32.
 """
@@ -99,74 +99,6 @@ layer_norm_gradient_operator = operator(
     layer_norm_gradient,
     "(Tensor x, Tensor dy, Tensor scale, Tensor mean, Tensor rstd) -> (Tensor, Tensor, Tensor)",
 )
-
-
-def computed_gated(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    """x + gate · branch for tokens x and branch (B, N, C) and gate (B, C)."""
-    x, branch, gate = x.contiguous(), branch.to(x.dtype).contiguous(), gate.float().contiguous()
-    y = torch.empty_like(x)
-    kernels().carrara_gated(
-        x.data_ptr(), gate.data_ptr(), branch.data_ptr(), y.data_ptr(), *x.shape, x.dtype == torch.bfloat16,
-        torch.get_num_threads(),
-    )  # fmt: skip
-    return y
-
-
-gated_operator = operator(
-    "gated",
-    computed_gated,
-    "(Tensor x, Tensor gate, Tensor branch) -> Tensor",
-)
-
-
-def gated_gradient(gate: Tensor, branch: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of gated's gate, float32, and branch."""
-    dy, branch, gate = dy.contiguous(), branch.to(dy.dtype).contiguous(), gate.float().contiguous()
-    dgate, dbranch = torch.empty_like(gate), torch.empty_like(branch)
-    kernels().carrara_gated_adjoint(
-        gate.data_ptr(), branch.data_ptr(), dy.data_ptr(), dgate.data_ptr(), dbranch.data_ptr(), *dy.shape,
-        dy.dtype == torch.bfloat16, torch.get_num_threads(),
-    )  # fmt: skip
-    return dgate, dbranch
-
-
-gated_gradient_operator = operator(
-    "gated_backward",
-    gated_gradient,
-    "(Tensor gate, Tensor branch, Tensor dy) -> (Tensor, Tensor)",
-)
-
-
-def _gated_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[1:])
-
-
-def _gated_backward(gradient: Callable[..., Any]) -> Callable[..., Any]:
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gate, branch = ctx.saved_tensors
-        dgate, dbranch = gradient(gate, branch, dy)
-        return dy, dgate.to(gate.dtype), dbranch.to(branch.dtype)
-
-    return backward
-
-
-gated = kernel(
-    computed_gated,
-    gated_operator,
-    _gated_context,
-    _gated_backward,
-    [(gated_gradient, gated_gradient_operator)],
-)
-
-
-@gated_operator.register_fake
-def _(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-    return torch.empty_like(x)
-
-
-@gated_gradient_operator.register_fake
-def _(gate: Tensor, branch: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(gate, dtype=torch.float32), torch.empty_like(branch, dtype=dy.dtype)
 
 
 def _group_norm_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

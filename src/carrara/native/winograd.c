@@ -89,19 +89,21 @@ INLINE void entered(vec *d, const void *x, int half, Shape s, int t, int c, int 
     for (int i = 0; i < SPAN; i++) enter(d + i * SPAN, 1, half_way + i * SPAN, 1);
 }
 
-/* The transpose of leaving: the gradient of tile t's 4x4 pixels at the 36 points. */
-INLINE void left_adjoint(vec *d, const void *dy, int half, Shape s, int t, int c, int k) {
+/* The transpose of leaving: the gradient of tile t's 4x4 pixels at the 36 points. Returns its sum over the pixels. */
+INLINE vec left_adjoint(vec *d, const void *dy, int half, Shape s, int t, int c, int k) {
     PLACE(t);
-    vec half_way[SPAN * TILE];
+    vec half_way[SPAN * TILE], sum = ZERO;
     for (int j = 0; j < TILE; j++) {
         vec column[TILE];
         for (int i = 0; i < TILE; i++) {
             int inside = t < s.tiles && i0 + i < s.h && j0 + j < s.w;
             column[i] = inside ? load_some(dy, PIXEL(i0 + i, j0 + j, c), half, c - k) : ZERO;
+            sum += column[i];
         }
         leave_adjoint(half_way + j, TILE, column, 1);
     }
     for (int i = 0; i < SPAN; i++) leave_adjoint(d + i * SPAN, 1, half_way + i * TILE, 1);
+    return sum;
 }
 
 /* The 4x4 pixels of tile t, channels k …, from the 36 points m (LANES of COLUMNS), `far` apart, with a bias and `more` where given. */
@@ -232,31 +234,41 @@ int carrara_convolve(const void *x, const uint32_t *packed, const float *bias, c
     return failed;
 }
 
-/* Channels of a block of tiles at the points, tiles in pairs where coarse: (36, block >> coarse, width). */
-#define CARRY(transform, from, width, to)                                                         \
-    for (int t = 0; t < block; t += 1 << coarse)                                                  \
-        for (int at = 0; at < width; at += LANES) {                                               \
-            vec d[2][PLACES];                                                                     \
-            transform(d[0], from, half, s, first + t, width, at);                                 \
-            if (coarse) transform(d[1], from, half, s, first + t + 1, width, at);                 \
-            for (int q = 0; q < PLACES; q++) {                                                    \
-                uvec u = coarse ? paired(d[0][q], d[1][q]) : (uvec)d[0][q];                       \
-                memcpy(to + q * far_##to + (t >> coarse) * wide_##to + at, &u, sizeof u);         \
-            }                                                                                     \
-        }
+/* Channels `at` … of a tile, or of two where coarse, at the points, into panels of `columns`: (36, width / columns, deep, columns). */
+INLINE void panelled(uint32_t *to, vec d[2][PLACES], size_t far, size_t deep, size_t row, int at, const int columns, const int coarse) {
+    to += (at / columns * deep + row) * columns + at % columns;
+    for (int q = 0; q < PLACES; q++) {
+        uvec u = coarse ? paired(d[0][q], d[1][q]) : (uvec)d[0][q];
+        memcpy(to + q * far, &u, sizeof u);
+    }
+}
 
+/* Adds a block of tiles to `sums`: (36, c, k) of the weights and (k) of the bias, both widths rounded up. */
 INLINE void weigh_block(const void *x, const void *dy, float *sums, Shape s, int c, int k, const int half, const int coarse, int first,
                         int block, uint32_t *v) {
-    size_t wide_v = ROUND(c, LANES), wide_m = ROUND(k, COLUMNS), deep = block >> coarse;
-    size_t far_v = deep * wide_v + APART, far_m = deep * wide_m + APART;
+    const size_t wide_v = ROUND(c, LANES), wide_m = ROUND(k, COLUMNS), deep = block >> coarse;
+    const size_t far_v = deep * wide_v + APART, far_m = deep * wide_m + APART;
     uint32_t *m = v + PLACES * far_v;
-    CARRY(entered, x, c, v)
-    CARRY(left_adjoint, dy, k, m)
+    float *bias = sums + PLACES * wide_v * wide_m;
+    vec d[2][PLACES];
+    for (size_t row = 0; row < deep; row++) {
+        int t = first + (int)(row << coarse);
+        for (int at = 0; at < c; at += LANES) {
+            for (int i = 0; i <= coarse; i++) entered(d[i], x, half, s, t + i, c, at);
+            panelled(v, d, far_v, deep, row, at, LANES, coarse);
+        }
+        for (int at = 0; at < (int)wide_m; at += LANES) {
+            vec sum = load(bias, at, 0);
+            for (int i = 0; i <= coarse; i++) sum += left_adjoint(d[i], dy, half, s, at < k ? t + i : s.tiles, k, at);
+            store(bias, at, sum, 0);
+            panelled(m, d, far_m, deep, row, at, COLUMNS, coarse);
+        }
+    }
     for (int q = 0; q < PLACES; q++)
         for (size_t kk = 0; kk < wide_m; kk += COLUMNS)
             for (size_t ci = 0; ci < wide_v; ci += CROSS)
-                product(CROSS, coarse, v + q * far_v + ci, 1, wide_v, m + q * far_m + kk, wide_m, sums + (q * wide_v + ci) * wide_m + kk,
-                        wide_m, (int)deep, 1);
+                product(CROSS, coarse, v + q * far_v + ci / LANES * LANES * deep + ci % LANES, 1, LANES, m + q * far_m + kk * deep, COLUMNS,
+                        sums + (q * wide_v + ci) * wide_m + kk, wide_m, (int)deep, 1);
 }
 
 /* The transpose of packing: LANES filters' sums at the 36 points, added up over the parts, as nine taps. */
@@ -280,11 +292,12 @@ static void unfiltered(vec *taps, const float *sums, size_t each, size_t far, in
         }
 }
 
-/* The gradient of the weights: dw (K, C, 3, 3) from x (N, H, W, C) and dy (N, H, W, K). Returns 0, or 1 without memory.
+/* The gradients of weights and bias: dw (K, C, 3, 3), db (K) from x (N, H, W, C), dy (N, H, W, K). Returns 0, or 1 without memory.
  * Each thread adds up its share of the tiles, the shares are added in their order: the same sum in every run with as many threads. */
-int carrara_weights(const void *x, const void *dy, float *dw, int n, int h, int w, int c, int k, int half, int coarse, int threads) {
+int carrara_weights(const void *x, const void *dy, float *dw, float *db, int n, int h, int w, int c, int k, int half, int coarse,
+                    int threads) {
     Shape s = shaped(n, h, w);
-    size_t cp = ROUND(c, LANES), kp = ROUND(k, COLUMNS), each = PLACES * cp * kp;
+    size_t cp = ROUND(c, LANES), kp = ROUND(k, COLUMNS), each = PLACES * cp * kp + kp;
     int most = 128, share = ROUND((s.tiles + threads - 1) / threads, 2), blocks = (share + most - 1) / most;
     int block = ROUND((share + blocks - 1) / blocks, 2);
     size_t room = ROUND(PLACES * (((cp + kp) * block >> coarse) + 2 * APART), 16);
@@ -308,6 +321,9 @@ int carrara_weights(const void *x, const void *dy, float *dw, int n, int h, int 
             for (int lane = 0; lane < LANES && k0 + lane < k; lane++)
                 for (int tap = 0; tap < 9; tap++) dw[((size_t)(k0 + lane) * c + ci) * 9 + tap] = taps[tap][lane];
         }
+    memset(db, 0, 4 * (size_t)k);
+    for (int part = 0; part < threads; part++)
+        for (int at = 0; at < k; at++) db[at] += sums[each * part + PLACES * cp * kp + at];
     free(sums);
     free(rooms);
     return 0;

@@ -74,8 +74,14 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.modulate(embedding).chunk(2, dim=1)
         h = self.norm2(self.conv1(self.norm1(x, silu=True)), scale, shift, silu=True)
-        out: Tensor = self.conv2(self.dropout(h), self.skip(x))
-        return out
+        return widened(self.conv2, self.dropout(h), self.skip, x)
+
+
+def widened(conv: Conv3x3, h: Tensor, skip: nn.Module, x: Tensor) -> Tensor:
+    """conv(h) + skip(x), skip a Conv1x1 or nothing: the two biases are added as one."""
+    if isinstance(skip, Conv1x1) and conv.bias is not None and skip.bias is not None:
+        return ops.conv3x3(h, conv.weight, conv.bias + skip.bias, ops.conv1x1(x, skip.weight))
+    return ops.conv3x3(h, conv.weight, conv.bias, skip(x))
 
 
 class Attention(nn.Module):
@@ -89,8 +95,12 @@ class Attention(nn.Module):
         self.out = zeroed(Conv1x1(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        tokens = self.qkv(self.norm(x)).permute(0, 2, 3, 1).reshape(b, h * w, 3 * c)
-        mixed = ops.self_attention(tokens, self.heads).reshape(b, h, w, c)
-        out: Tensor = x + self.out(mixed.permute(0, 3, 1, 2))
-        return out
+        tokens, (h, w) = as_tokens(x), x.shape[2:]
+        mixed = ops.linear_attention(as_tokens(self.norm(x)), self.qkv.weight.flatten(1), self.qkv.bias, self.heads)
+        added = ops.linear_added(tokens, None, mixed, self.out.weight.flatten(1), self.out.bias)
+        return added.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+
+
+def as_tokens(x: Tensor) -> Tensor:
+    """The pixels of x (B, C, H, W) after one another, (B, H · W, C): no copy where the channels are last in memory."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)

@@ -53,8 +53,17 @@ class Block(Recomputable):
     def forward(
         self, x: Tensor, shift1: Tensor, scale1: Tensor, gate1: Tensor, shift2: Tensor, scale2: Tensor, gate2: Tensor
     ) -> Tensor:
-        x = ops.gated(x, gate1, self.dropout(self.attention(ops.layer_norm(x, scale1, shift1))))
-        return ops.gated(x, gate2, self.mlp(ops.layer_norm(x, scale2, shift2)))
+        x = self.attended(x, gate1, ops.layer_norm(x, scale1, shift1))
+        enter, _, dropout, leave = self.mlp
+        hidden = dropout(ops.linear_silu(ops.layer_norm(x, scale2, shift2), enter.weight, enter.bias))
+        return ops.linear_added(x, gate2, hidden, leave.weight, leave.bias)
+
+    def attended(self, x: Tensor, gate: Tensor, normed: Tensor) -> Tensor:
+        """x + gate · attention."""
+        if self.training and self.dropout.p > 0:
+            return ops.gated(x, gate, self.dropout(self.attention(normed)))
+        out = self.attention.out
+        return ops.linear_added(x, gate, self.attention.mixed(normed), out.weight, out.bias)
 
 
 class Attention(nn.Module):
@@ -67,5 +76,9 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed: Tensor = self.out(ops.self_attention(self.qkv(x), self.heads))
-        return mixed
+        out: Tensor = self.out(self.mixed(x))
+        return out
+
+    def mixed(self, x: Tensor) -> Tensor:
+        """What the heads give, before `out`."""
+        return ops.linear_attention(x, self.qkv.weight, self.qkv.bias, self.heads)

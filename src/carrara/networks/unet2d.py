@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carrara.networks import ops
-from carrara.networks.blocks import padded, zeroed
+from carrara.networks.blocks import as_tokens, padded, widened, zeroed
 from carrara.networks.layers import Conv1x1, Conv3x3, GroupNorm
 from carrara.networks.options import require
 from carrara.networks.recompute import Recomputable
@@ -152,8 +152,7 @@ class Residual(nn.Module):
             h = self.norm2(h, *told.chunk(2, dim=1), silu=True)
         else:
             h = self.norm2(h + told[:, :, None, None], silu=True)
-        out: Tensor = self.conv2(self.dropout(h), self.skip(x))
-        return out
+        return widened(self.conv2, self.dropout(h), self.skip, x)
 
 
 class Attention(nn.Module):
@@ -168,15 +167,11 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Linear(inner, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, h, w = x.shape
-        qkv = _pointwise(self.norm(x), self.qkv).permute(0, 2, 3, 1).reshape(b, h * w, -1)
-        mixed = ops.self_attention(qkv, qkv.shape[-1] // (3 * self.width)).reshape(b, h, w, -1)
-        return x + _pointwise(mixed.permute(0, 3, 1, 2), self.out)
-
-
-def _pointwise(x: Tensor, layer: nn.Linear) -> Tensor:
-    """The layer on the channels of each pixel."""
-    return ops.conv1x1(x, layer.weight[:, :, None, None], layer.bias)
+        tokens, (h, w), normed = as_tokens(x), x.shape[2:], as_tokens(self.norm(x))
+        heads = len(self.qkv.weight) // (3 * self.width)
+        mixed = ops.linear_attention(normed, self.qkv.weight, self.qkv.bias, heads)
+        added = ops.linear_added(tokens, None, mixed, self.out.weight, self.out.bias)
+        return added.unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
 
 class Stage(Recomputable):
