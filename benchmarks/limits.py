@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from benchmarks.timing import interleaved
+from benchmarks.timing import interleaved, rate
 
 SIDES = (1024, 2048, 4096)
 """Of square matrices."""
@@ -34,6 +34,12 @@ def limits(rounds: int, least_s: float = 0.2) -> dict[str, float]:
     return {kind: float(f"{value:.4g}") for kind, value in best.items()}
 
 
+def peak(least_s: float = 0.1) -> float:
+    """GFLOP/s of bf16 matrix products at this moment, the best of the sizes: what shares are taken of."""
+    work = [product(side, DTYPES["bf16"]) for side in SIDES]
+    return max(amount * rate(call, least_s) for amount, call in work) / 1e9
+
+
 def everything() -> dict[str, Work]:
     """All that is timed; what stands before " of " in a name is what the best is taken over."""
     work: dict[str, Work] = {}
@@ -43,6 +49,7 @@ def everything() -> dict[str, Work]:
     return work | {"copy of memory": copy()}
 
 
+@cache
 def product(side: int, dtype: torch.dtype) -> Work:
     """Square matrices multiplied."""
     a, b = (torch.randn(side, side, generator=torch.Generator().manual_seed(i)).to(dtype) for i in (0, 1))

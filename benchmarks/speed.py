@@ -7,19 +7,21 @@ beside it costs each row a different factor.
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks import peak_memory
 from benchmarks.lanes import BACKENDS, Lane, sampling, training
-from benchmarks.limits import limits
+from benchmarks.limits import limits, peak
 from benchmarks.result import report
 from benchmarks.rivals.rates import threads
-from benchmarks.timing import interleaved
+from benchmarks.timing import Spread, interleaved
 from carrara.cli.threads import keep_memory
 
 ROUNDS = 7
-PEAK = "matrix product bf16"
+PROCESSES = 3
+"""In which each mode's memory is measured, for their median: what is held depends on where the allocator finds room."""
 SAME = ("unet2d", "diffusers")
 """Ours and theirs: one architecture, one size, one batch."""
 OWN, TRANSFORMER = "unet 28", "dit"
@@ -31,7 +33,8 @@ NOTES = {
     "memory_ratio_leanest": "the same, each side in its leanest mode",
     "memory_mb": "the same in millions of bytes, by mode",
     "limits": "GFLOP/s, the best of several sizes; copying in GB/s read and written",
-    "rows": "pictures/s; share: of the bf16 matrix product, direct algorithm, multiply-add = 2, training = 3 evaluations",
+    "rows": "pictures/s; share: the median of turns, each over the bf16 matrix product measured just before it (peak, GFLOP/s); "
+    "direct algorithm, multiply-add = 2, training = 3 evaluations",
     "skipped": "what could not be timed here, and why",
 }
 Rows = Sequence[Mapping[str, Any]]
@@ -48,10 +51,12 @@ def main() -> None:
     keep_memory()  # For all sides: as `carrara train` does.
     skipped: dict[str, str] = {}
     found = limits(args.rounds)
-    train = timed(training, skipped, args.rounds, args.seconds, found[PEAK])
-    sample = timed(sampling, skipped, args.rounds, args.seconds, found[PEAK])
+    train = timed(training, skipped, args.rounds, args.seconds)
+    sample = timed(sampling, skipped, args.rounds, args.seconds)
     memory = {
-        f"{who} {mode}": peak_memory.added(who, mode) for who in ("carrara", "diffusers") for mode in modes(who)
+        f"{who} {mode}": middle([peak_memory.added(who, mode) for _ in range(PROCESSES)])
+        for who in ("carrara", "diffusers")
+        for mode in modes(who)
     }
     figures = {
         "train": summary(train),
@@ -66,6 +71,12 @@ def main() -> None:
     report("speed", figures, NOTES)
 
 
+def middle(values: Sequence[float | None]) -> float | None:
+    """The median; None where one is not known."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if len(known) == len(values) else None
+
+
 def modes(who: str) -> list[str]:
     """The modes in which sampling's memory is measured."""
     return list(BACKENDS) if who == "carrara" else ["float32", "bf16"]
@@ -77,28 +88,28 @@ def leanest(memory: Mapping[str, float | None], who: str) -> float | None:
 
 
 def timed(
-    lanes: Callable[[dict[str, str]], Iterator[Lane]],
-    skipped: dict[str, str],
-    rounds: int,
-    least_s: float,
-    peak: float,
+    lanes: Callable[[dict[str, str]], Iterator[Lane]], skipped: dict[str, str], rounds: int, least_s: float
 ) -> list[dict[str, Any]]:
-    """A row for each lane: pictures a second over the rounds, and the share of `peak` (GFLOP/s) that their median is."""
-    known = list(lanes(skipped))
-    found = interleaved({f"{lane.name}, {lane.mode}": lane.call for lane in known}, rounds, least_s)
-    return [row(lane, found[f"{lane.name}, {lane.mode}"].scaled(lane.pictures).as_dict(), peak) for lane in known]
+    """A row for each lane: pictures a second over the rounds, and the share of the peak, which is measured before each turn."""
+    known = {f"{lane.name}, {lane.mode}": lane for lane in lanes(skipped)}
+    peaks: dict[str, list[float]] = {name: [] for name in known}
+    calls = {name: lane.call for name, lane in known.items()}
+    found = interleaved(calls, rounds, least_s, before=lambda name: peaks[name].append(peak()))
+    return [row(lane, found[name].scaled(lane.pictures), peaks[name]) for name, lane in known.items()]
 
 
-def row(lane: Lane, rates: dict[str, float], peak: float) -> dict[str, Any]:
-    """A lane's rates as plain data."""
-    share = rates["median"] * lane.gflop / peak
+def row(lane: Lane, rates: Spread, peaks: Sequence[float]) -> dict[str, Any]:
+    """A lane's rates as plain data; the peak, GFLOP/s, beside each."""
+    shares = [each * lane.gflop / most for each, most in zip(rates.each, peaks, strict=True)]
     fixed = {
         "network": lane.name,
         "mode": lane.mode,
         "parameters": lane.parameters,
         "pictures_at_once": lane.pictures,
+        "gflop": float(f"{lane.gflop:.4g}"),
     }
-    return {**fixed, "gflop": float(f"{lane.gflop:.4g}"), **rates, "share": round(share, 4)}
+    share = {"share": round(statistics.median(shares), 4), "peak": round(statistics.median(peaks), 1)}
+    return {**fixed, **rates.as_dict(), **share}
 
 
 def summary(rows: Rows) -> dict[str, float | None]:

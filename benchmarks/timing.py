@@ -15,14 +15,17 @@ class Spread(NamedTuple):
     least: float
     most: float
     rounds: int
+    each: tuple[float, ...] = ()
+    """Those of all rounds, in their order."""
 
     def scaled(self, factor: float) -> Spread:
         """The rates of `factor` things a call."""
-        return Spread(self.median * factor, self.least * factor, self.most * factor, self.rounds)
+        each = tuple(rate * factor for rate in self.each)
+        return Spread(self.median * factor, self.least * factor, self.most * factor, self.rounds, each)
 
     def as_dict(self) -> dict[str, float]:
         """The four numbers, rounded to four digits."""
-        return {name: float(f"{value:.4g}") for name, value in self._asdict().items()}
+        return {name: float(f"{value:.4g}") for name, value in self._asdict().items() if name != "each"}
 
 
 def interleaved(
@@ -30,16 +33,18 @@ def interleaved(
     rounds: int,
     least_s: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
+    before: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Spread]:
     """Calls a second of each, from `rounds` rounds in which each has its turn, after a call of each to warm up.
 
-    A turn is as many calls as `least_s` seconds take, at least one.
+    A turn is as many calls as `least_s` seconds take, at least one; `before` is called with its name.
     """
     found: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(rounds):
         for name, call in calls.items():
+            before(name)
             found[name].append(rate(call, least_s, clock))
     return {name: spread(rates) for name, rates in found.items()}
 
@@ -56,4 +61,4 @@ def rate(call: Callable[[], Any], least_s: float, clock: Callable[[], float] = t
 
 def spread(rates: list[float]) -> Spread:
     """Median, least and most of the rounds."""
-    return Spread(statistics.median(rates), min(rates), max(rates), len(rates))
+    return Spread(statistics.median(rates), min(rates), max(rates), len(rates), tuple(rates))

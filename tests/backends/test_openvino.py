@@ -65,6 +65,8 @@ def made(*changes: str, classes: tuple[str, ...] = ("cat", "dog", "owl"), side: 
         (("sampling.guidance_scale=2",), 8),
         (("condition.kind=none", "variance.kind=learned"), 8),
         ((), 30),
+        (("network={kind: dit, width: 16, depth: 1, head_width: 8}",), 8),
+        (("network={kind: unet2d, widths: [8, 8], groups: 4}",), 8),
     ],
 )
 def test_float32_draws_the_same_pictures(

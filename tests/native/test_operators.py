@@ -175,7 +175,9 @@ def test_attention_is_torchs(b: int, n: int, heads: int, d: int, dtype: torch.dt
     compare(lambda qkv: attention.self_attention(qkv, None, heads)[0], theirs, [qkv], slope, bound)
     bias = drawn(3 * heads * d, seed=2)
     _, (d_qkv, d_bias) = gradients(lambda *args: attention.self_attention(*args, heads)[0], [qkv, bias], slope)
-    exact, (exact_qkv, exact_bias) = gradients(lambda x, y: theirs(x + y), [qkv.double(), bias.double()], slope.double())
+    exact, (exact_qkv, exact_bias) = gradients(
+        lambda x, y: theirs(x + y), [qkv.double(), bias.double()], slope.double()
+    )
     assert error(attention.self_attention(qkv, bias, heads)[0], exact) < bound
     assert error(d_qkv, exact_qkv) < bound
     # That of k's bias is zero: softmax does not see it.
@@ -199,7 +201,9 @@ def test_a_sample_is_the_same_in_any_batch(dtype: torch.dtype) -> None:
         args = (4, 1e-5, True)
         normed = norms.group_norm(x, scale, scale, *args)[0][rows]
         assert torch.equal(norms.group_norm(x[rows], scale[rows], scale[rows], *args)[0], normed)
-        assert torch.equal(attention.self_attention(qkv[rows], None, 2)[0], attention.self_attention(qkv, None, 2)[0][rows])
+        assert torch.equal(
+            attention.self_attention(qkv[rows], None, 2)[0], attention.self_attention(qkv, None, 2)[0][rows]
+        )
 
 
 def test_the_threads_do_not_change_a_convolution() -> None:

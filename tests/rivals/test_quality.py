@@ -62,9 +62,10 @@ def test_a_rate_counts_the_calls_that_fit() -> None:
 def test_turns_are_taken() -> None:
     calls: list[str] = []
     clock = ticks(1.0)
-    found = interleaved({k: lambda k=k: calls.append(k) for k in "ab"}, 2, 1.0, lambda: next(clock))
-    assert calls == ["a", "b", "a", "b", "a", "b"]
-    assert found["a"] == Spread(1.0, 1.0, 1.0, 2)
+    turns = {k: lambda k=k: calls.append(k) for k in "ab"}
+    found = interleaved(turns, 2, 1.0, lambda: next(clock), before=lambda name: calls.append(name.upper()))
+    assert calls == ["a", "b", "A", "a", "B", "b", "A", "a", "B", "b"]
+    assert found["a"] == Spread(1.0, 1.0, 1.0, 2, (1.0, 1.0))
 
 
 def test_unknown_contestants_are_refused() -> None:

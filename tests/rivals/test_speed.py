@@ -8,9 +8,10 @@ import pytest
 import torch
 from benchmarks import lanes
 from benchmarks.lanes import Lane, Ours, gflop, pictures, prepare, present, recipe_of, walked
-from benchmarks.peak_memory import peak_mb
+from benchmarks.peak_memory import forget_peak, held_mb
 from benchmarks.rivals.ours import learner
-from benchmarks.speed import best, leanest, over, row, summary
+from benchmarks.speed import best, leanest, middle, over, row, summary
+from benchmarks.timing import spread
 from torch import nn
 
 from carrara.model import build
@@ -48,9 +49,10 @@ def test_what_was_not_timed_has_no_figure() -> None:
 
 def test_a_share_is_operations_a_second_over_the_peak() -> None:
     lane = Lane("unet", "bf16", 64, gflop=0.5, parameters=7, call=lambda: None)
-    found = row(lane, {"median": 200.0, "least": 190.0, "most": 210.0, "rounds": 3}, peak=400.0)
-    assert found["share"] == 0.25
+    found = row(lane, spread([200.0, 190.0, 210.0]), peaks=[400.0, 300.0, 600.0])
+    assert found["share"] == 0.25  # Each turn over the peak of its own moment: 100 of 400, 95 of 300, 105 of 600.
     assert (found["network"], found["mode"], found["median"], found["rounds"]) == ("unet", "bf16", 200.0, 3)
+    assert found["peak"] == 400.0 and "each" not in found
 
 
 def test_operations_are_counted_as_two_a_multiply_add() -> None:
@@ -86,9 +88,22 @@ def test_ours_is_carraras_own_step_and_walk() -> None:
 def test_the_peak_is_read_in_millions_of_bytes(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nVmPeak:\t  9 kB\nVmHWM:\t   2000 kB\n")
-    assert peak_mb(status) == pytest.approx(2.048)
+    assert held_mb("VmHWM", status) == pytest.approx(2.048)
 
 
 def test_each_side_s_memory_is_that_of_its_leanest_mode() -> None:
     memory = {"carrara float32": 30.0, "carrara bf16": 10.0, "carrara openvino": None, "diffusers float32": 40.0}
     assert (leanest(memory, "carrara"), leanest(memory, "diffusers"), leanest({}, "carrara")) == (10.0, 40.0, None)
+
+
+def test_a_mode_s_memory_is_the_middle_of_some_processes() -> None:
+    assert middle([30.0, 10.0, 20.0]) == 20.0
+    assert middle([30.0, None, 20.0]) is None
+
+
+def test_the_peak_is_of_what_is_held_from_now_on() -> None:
+    block = torch.zeros(30_000_000)
+    most = held_mb("VmHWM")
+    del block
+    forget_peak()
+    assert held_mb("VmHWM") < most - 60 and held_mb("VmRSS") <= held_mb("VmHWM")

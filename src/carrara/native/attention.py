@@ -27,7 +27,8 @@ def attended(qkv: Tensor, bias: Tensor | None, heads: int) -> tuple[Tensor, Tens
     o, log_sum = qkv.new_empty(b, n, wide // 3), torch.empty(b, heads, n)
     failed = kernels().carrara_attend(
         qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, address(bias),
-        o.data_ptr(), log_sum.data_ptr(), b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
+        o.data_ptr(), log_sum.data_ptr(), b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv),
+        torch.get_num_threads(),
     )  # fmt: skip
     check(failed)
     return o, log_sum
@@ -50,7 +51,8 @@ def gradient(
     failed = kernels().carrara_attend_adjoint(
         qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, address(bias),
         o.data_ptr(), slope.data_ptr(), log_sum.data_ptr(), d.data_ptr(), d.data_ptr() + step, d.data_ptr() + 2 * step,
-        db.data_ptr(), b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
+        db.data_ptr(), b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv),
+        torch.get_num_threads(),
     )  # fmt: skip
     check(failed)
     return d, db

@@ -18,36 +18,47 @@ from carrara.native.common import CL, address, check, coarse, kernel, kernels, l
 TILES = 24
 """In training a convolution of fewer tiles of 4×4 pixels is better left to torch: transforming weights that change with every step
 would cost more than it saves."""
+KEPT = "_carrara_packed"
+MANY = {torch.float32: 128, torch.bfloat16: 512}
+"""With as many tiles, transforming the weights anew costs a few per cent of an evaluation, and four times their memory, in float32
+twice that of bfloat16, is not held for it."""
 
 
 def worth(x: Tensor) -> bool:
     """Whether a convolution of x (B, C, H, W) is faster here: in evaluation always, as weights are transformed once."""
-    return not torch.is_grad_enabled() or len(x) * -(-x.shape[-2] // 4) * -(-x.shape[-1] // 4) >= TILES
+    return not torch.is_grad_enabled() or tiles(x) >= TILES
 
 
-def packed(weight: Tensor, rough: bool, back: bool) -> Tensor:
+def tiles(x: Tensor) -> int:
+    """The tiles of 4×4 pixels of x (B, C, H, W)."""
+    return len(x) * -(-x.shape[-2] // 4) * -(-x.shape[-1] // 4)
+
+
+def packed(weight: Tensor, rough: bool, back: bool, keep: bool) -> Tensor:
     """The weights (K, C, 3, 3) as the products read them; `back`: for the gradient of the input.
 
-    Where nothing is learnt they are kept with the weights until those change, so that a network that is evaluated many times
-    transforms them once.
+    Where asked they are kept with the weights until those change, so that a network that is evaluated many times transforms them
+    once; in one precision, the last that was asked for.
     """
-    if back or torch.is_grad_enabled():
+    if not keep:
         return _pack(weight.detach().float(), rough, back)
-    name, content = f"_carrara_packed_{rough:d}", _content(weight)
-    kept = getattr(weight, name, None)
+    content = _content(weight, rough)
+    kept = getattr(weight, KEPT, None)
     if kept is not None and kept[0] == content:
         found: Tensor = kept[1]
         return found
+    if kept is not None:
+        delattr(weight, KEPT)
     made = _pack(weight.detach().float(), rough, back)
-    setattr(weight, name, (content, made))
+    setattr(weight, KEPT, (content, made))
     return made
 
 
-def _content(weight: Tensor) -> tuple[int, tuple[int, ...]]:
+def _content(weight: Tensor, rough: bool) -> tuple[bool, int, tuple[int, ...]]:
     """What the weights are, as the sum of their bits: torch's count of changes misses those of fused optimisers."""
     dense = weight.detach().contiguous()
     words = dense.numel() * dense.element_size() // 4
-    return kernels().carrara_bits(dense.data_ptr(), words, torch.get_num_threads()), weight.stride()
+    return rough, kernels().carrara_bits(dense.data_ptr(), words, torch.get_num_threads()), weight.stride()
 
 
 def _pack(weight: Tensor, rough: bool, back: bool) -> Tensor:
@@ -66,7 +77,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None
     b, c, h, w = x.shape
     k, half, rough = weight.shape[1 if back else 0], x.dtype == torch.bfloat16, coarse(x)
     y = torch.empty((b, k, h, w), dtype=x.dtype, memory_format=CL)
-    weights = packed(weight, rough, back)
+    keep = not (back or torch.is_grad_enabled()) and tiles(x) < MANY[x.dtype]
+    weights = packed(weight, rough, back, keep)
     failed = kernels().carrara_convolve(
         x.data_ptr(), weights.data_ptr(), address(bias), address(more), y.data_ptr(),
         b, h, w, c, k, half, rough, torch.get_num_threads(),

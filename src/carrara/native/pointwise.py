@@ -144,8 +144,6 @@ def _(x: Tensor, gate: Tensor | None, branch: Tensor, bias: Tensor | None) -> Te
 
 
 @gated_gradient_operator.register_fake
-def _(
-    gate: Tensor | None, branch: Tensor, bias: Tensor | None, dy: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(gate: Tensor | None, branch: Tensor, bias: Tensor | None, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     sums = dy.new_empty((len(dy), dy.shape[-1]), dtype=torch.float32)
     return sums, torch.empty_like(branch, dtype=dy.dtype), sums.new_empty(dy.shape[-1])

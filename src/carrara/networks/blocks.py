@@ -95,12 +95,16 @@ class Attention(nn.Module):
         self.out = zeroed(Conv1x1(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens, (h, w) = as_tokens(x), x.shape[2:]
         mixed = ops.linear_attention(as_tokens(self.norm(x)), self.qkv.weight.flatten(1), self.qkv.bias, self.heads)
-        added = ops.linear_added(tokens, None, mixed, self.out.weight.flatten(1), self.out.bias)
-        return added.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+        added = ops.linear_added(as_tokens(x), None, mixed, self.out.weight.flatten(1), self.out.bias)
+        return as_pixels(added, x)
 
 
 def as_tokens(x: Tensor) -> Tensor:
     """The pixels of x (B, C, H, W) after one another, (B, H · W, C): no copy where the channels are last in memory."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def as_pixels(tokens: Tensor, like: Tensor) -> Tensor:
+    """The other way: tokens (B, H · W, C) as (B, C, H, W), the sides those of `like`."""
+    return tokens.reshape(like.shape[0], *like.shape[2:], -1).permute(0, 3, 1, 2)

@@ -71,7 +71,7 @@ class DiT(nn.Module):
         emb: Tensor = self.level(level)
         if self.label is None:
             return emb
-        null = torch.full((len(level),), self.classes, device=level.device)
+        null = torch.full((level.shape[0],), self.classes, device=level.device)
         out: Tensor = emb + self.label(null if cond is None else cond["label"])
         return out
 

@@ -71,7 +71,7 @@ def linear_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.silu(F.linear(x, weight, bias))
 
 
-def linear_added(x: Tensor, gate: Tensor | None, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def linear_added(x: Tensor, gate: Tensor | None, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x + gate · (h weightᵀ + bias) for x (B, N, K), h (B, N, C), gate (B, K), None: 1, in x's precision."""
     if x.dtype == computed_in(x) and serve(x):
         own: Tensor = pointwise.gated(x, gate, F.linear(h, weight), bias)
@@ -89,7 +89,7 @@ def gated(x: Tensor, gate: Tensor | None, branch: Tensor) -> Tensor:
     return torch.addcmul(x, gate[:, None].to(x.dtype), branch.to(x.dtype))
 
 
-def linear_attention(x: Tensor, weight: Tensor, bias: Tensor, heads: int) -> Tensor:
+def linear_attention(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
     """Self-attention over tokens x (B, N, C) that weight (3 · heads · D, C) and bias make q, k and v of: (B, N, heads · D)."""
     if serve(x) and x.shape[1] <= native_attention.TOKENS:
         own: Tensor = native_attention.self_attention(F.linear(x, weight).to(computed_in(x)), bias, heads)[0]

@@ -45,18 +45,16 @@ class Block(Recomputable):
 
     def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, dropout: float = 0.0) -> None:
         super().__init__()
-        hidden = round(mlp_ratio * width)
         self.attention = Attention(width, heads)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+        self.mlp = MLP(width, round(mlp_ratio * width), dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, x: Tensor, shift1: Tensor, scale1: Tensor, gate1: Tensor, shift2: Tensor, scale2: Tensor, gate2: Tensor
     ) -> Tensor:
         x = self.attended(x, gate1, ops.layer_norm(x, scale1, shift1))
-        enter, _, dropout, leave = self.mlp
-        hidden = dropout(ops.linear_silu(ops.layer_norm(x, scale2, shift2), enter.weight, enter.bias))
-        return ops.linear_added(x, gate2, hidden, leave.weight, leave.bias)
+        out = self.mlp.leave
+        return ops.linear_added(x, gate2, self.mlp.hidden(ops.layer_norm(x, scale2, shift2)), out.weight, out.bias)
 
     def attended(self, x: Tensor, gate: Tensor, normed: Tensor) -> Tensor:
         """x + gate · attention."""
@@ -82,3 +80,22 @@ class Attention(nn.Module):
     def mixed(self, x: Tensor) -> Tensor:
         """What the heads give, before `out`."""
         return ops.linear_attention(x, self.qkv.weight, self.qkv.bias, self.heads)
+
+
+class MLP(nn.Module):
+    """Two layers with SiLU between them, on each token: (B, N, width) -> the same."""
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.enter = nn.Linear(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.leave = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.leave(self.hidden(x))
+        return out
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """What is between the layers, (B, N, hidden)."""
+        between: Tensor = self.dropout(ops.linear_silu(x, self.enter.weight, self.enter.bias))
+        return between

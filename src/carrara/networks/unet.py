@@ -76,7 +76,9 @@ class UNet(nn.Module):
             skips.append(h)
         h = self.middle(h, emb)
         for stage in self.up:
-            h = stage(h, emb) if isinstance(stage, Upsample) else stage(h, emb, skips.pop())
+            if isinstance(stage, Stage):
+                h = torch.cat([h, skips.pop()], dim=1)  # Before the call, in which neither of the two is then held.
+            h = stage(h, emb)
         h = F.pixel_shuffle(self.leave(self.norm(h, silu=True)), self.fold)
         return h[..., : x.shape[-2], : x.shape[-1]]
 
@@ -91,7 +93,7 @@ class UNet(nn.Module):
 
 
 class Stage(Recomputable):
-    """A residual block, and attention after it where asked, of x and of what is put beside it on the way up."""
+    """A residual block, and attention after it where asked: (B, inputs, H, W) -> (B, outputs, H, W)."""
 
     def __init__(
         self, inputs: int, outputs: int, embedding: int, attend: bool, dropout: float, head_width: int
@@ -100,9 +102,8 @@ class Stage(Recomputable):
         self.block = Residual(inputs, outputs, embedding, dropout)
         self.attention = Attention(outputs, head_width) if attend else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor, beside: Tensor | None = None) -> Tensor:
-        joined = x if beside is None else torch.cat([x, beside], dim=1)
-        out: Tensor = self.attention(self.block(joined, embedding))
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        out: Tensor = self.attention(self.block(x, embedding))
         return out
 
 

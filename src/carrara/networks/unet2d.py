@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carrara.networks import ops
-from carrara.networks.blocks import as_tokens, padded, widened, zeroed
+from carrara.networks.blocks import as_pixels, as_tokens, padded, widened, zeroed
 from carrara.networks.layers import Conv1x1, Conv3x3, GroupNorm
 from carrara.networks.options import require
 from carrara.networks.recompute import Recomputable
@@ -102,7 +102,9 @@ class UNet2D(nn.Module):
         for layer in self.middle:
             h = layer(h, emb)
         for layer in self.up:
-            h = layer(h, emb) if isinstance(layer, Upsample) else layer(h, emb, skips.pop())
+            if isinstance(layer, Stage):
+                h = torch.cat([h, skips.pop()], dim=1)  # Before the call, in which neither of the two is then held.
+            h = layer(h, emb)
         out: Tensor = self.leave(self.norm(h, silu=True))
         return out[..., : x.shape[-2], : x.shape[-1]]
 
@@ -112,7 +114,7 @@ class UNet2D(nn.Module):
         emb: Tensor = self.level(waves.to(self.norm.weight.dtype))
         if self.label is None:
             return emb
-        null = torch.full((len(number),), self.classes, device=number.device)
+        null = torch.full((number.shape[0],), self.classes, device=number.device)
         out: Tensor = emb + self.label(null if label is None else label)
         return out
 
@@ -167,24 +169,21 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Linear(inner, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        tokens, (h, w), normed = as_tokens(x), x.shape[2:], as_tokens(self.norm(x))
         heads = len(self.qkv.weight) // (3 * self.width)
-        mixed = ops.linear_attention(normed, self.qkv.weight, self.qkv.bias, heads)
-        added = ops.linear_added(tokens, None, mixed, self.out.weight, self.out.bias)
-        return added.unflatten(1, (h, w)).permute(0, 3, 1, 2)
+        mixed = ops.linear_attention(as_tokens(self.norm(x)), self.qkv.weight, self.qkv.bias, heads)
+        return as_pixels(ops.linear_added(as_tokens(x), None, mixed, self.out.weight, self.out.bias), x)
 
 
 class Stage(Recomputable):
-    """A residual block, and attention after it where asked, of x and of what is put beside it on the way up."""
+    """A residual block, and attention after it where asked: (B, inputs, H, W) -> (B, outputs, H, W)."""
 
     def __init__(self, inputs: int, outputs: int, shared: Shared, attend: bool, normed: bool = True) -> None:
         super().__init__()
         self.block = Residual(inputs, outputs, shared)
         self.attention = Attention(outputs, shared, normed) if attend else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor, beside: Tensor | None = None) -> Tensor:
-        joined = x if beside is None else torch.cat([x, beside], dim=1)
-        out: Tensor = self.attention(self.block(joined, embedding))
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        out: Tensor = self.attention(self.block(x, embedding))
         return out
 
 
