@@ -109,13 +109,16 @@ class Toy:
         self.line = Line()
         self.players: dict[str, nn.Module] = {"line": self.line}
         self.memory: nn.Module = nn.Module()
-        self.rates: dict[str, float] = {}
+        self.share = 1.0
         self.facts: dict[str, Any] = {}
         self.tell = loss
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         self.line.get_buffer("seen").add_(count)
         return self.tell(self.line, torch.arange(start, start + count))
+
+    def rate(self, player: str, start: int) -> float:
+        return self.share if start < 8 else 1.0
 
     def heldout(self) -> dict[str, float]:
         return {}

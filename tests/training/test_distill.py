@@ -42,7 +42,7 @@ def recipe(teacher: Path, *changes: str) -> Recipe:
     content = {
         "name": "student",
         "seed": 5,
-        "trainable": {"kind": "distill", "pairs": 3 * BATCH + 5, "solver_steps": 3},
+        "trainable": {"kind": "distill", "pairs": 3 * BATCH + 5, "solver_steps": 3, "pair_images": 5 * BATCH},
         "training": CONTENT["training"],
         "sampling": {"sampler": "consistency", "steps": 2},
     }
@@ -131,7 +131,6 @@ def test_pairs_are_walked_once_and_come_again(lesson: Distillation) -> None:
     exact = lesson.model.denoiser(asked.x, asked.t).x0.detach()
     torch.testing.assert_close(lesson.pairs.ends, exact, rtol=1e-3, atol=1e-3)
     lesson.teacher = Taught(OneGaussian(lesson.process, 0.1), 1.0, lambda count: None)
-    lesson.shadow_weight = 0.0
     assert float(lesson.loss(STUDENT, lesson.walked, BATCH).detach().abs().max()) < 2e-3
 
 
@@ -185,7 +184,11 @@ def test_both_players_learn_and_the_teacher_does_not(tmp_path: Path, teacher: Pa
     assert differing(frozen, dict(run.trainable.teacher.denoiser.state_dict())) == []
 
 
-@pytest.mark.parametrize("changes", [(), ("training.precision=bf16", "trainable.guidance_scale=2.0")], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [(), ("trainable.shadow_weight=0.0",), ("training.precision=bf16", "trainable.guidance_scale=2.0")],
+    ids=["shadow", "pairs", "guided"],
+)
 def test_a_split_run_equals_the_whole_run(
     tmp_path: Path, teacher: Path, changes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +253,15 @@ def test_a_student_is_what_its_teacher_is(tmp_path: Path, teacher: Path) -> None
 
 @pytest.mark.parametrize(
     "change",
-    ["evaluations=[]", "evaluations=[0]", "first=0.0", "pairs=-1", "solver_steps=0", "shadow_weight=-1.0"],
+    [
+        "evaluations=[]",
+        "evaluations=[0]",
+        "first=0.0",
+        "pairs=-1",
+        "solver_steps=0",
+        "shadow_weight=-1.0",
+        "shadow_rate=0.0",
+    ],
 )
 def test_options_that_teach_nothing_are_refused(tmp_path: Path, teacher: Path, change: str) -> None:
     with pytest.raises(RecipeError, match=rf"^trainable\.{change.partition('=')[0]} is "):
@@ -260,3 +271,22 @@ def test_options_that_teach_nothing_are_refused(tmp_path: Path, teacher: Path, c
 def test_a_batch_in_parts_is_refused(tmp_path: Path, teacher: Path) -> None:
     with pytest.raises(RecipeError, match=r"training\.accumulate is 2; .* must be 1"):
         opened(tmp_path, teacher, "training.accumulate=2")
+
+
+def test_a_student_needs_something_to_learn_from(tmp_path: Path, teacher: Path) -> None:
+    with pytest.raises(RecipeError, match="neither pairs nor a shadow to teach"):
+        opened(tmp_path, teacher, "trainable.shadow_weight=0.0", "trainable.pairs=0")
+
+
+def test_pairs_teach_first_and_faster(lesson: Distillation) -> None:
+    """Until `pair_images` a student that knows the ends has no loss; then it learns slower than its shadow."""
+    lesson.model.denoiser = OneGaussian(lesson.process, 0.6, of_path=True)
+    for start in range(0, lesson.alone, BATCH):
+        assert float(lesson.loss(STUDENT, start, BATCH).detach().abs().max()) < 2e-3
+    assert [lesson.rate(STUDENT, start) for start in (0, lesson.alone - 1, lesson.alone)] == [1.0, 1.0, 0.15]
+    assert lesson.rate(SHADOW, 0) == lesson.rate(SHADOW, lesson.alone) == 0.5
+    assert float(lesson.loss(STUDENT, lesson.alone, BATCH).detach().abs().max()) > 2e-3
+
+
+def test_without_a_shadow_there_is_one_player(tmp_path: Path, teacher: Path) -> None:
+    assert list(opened(tmp_path, teacher, "trainable.shadow_weight=0.0").trainable.players) == [STUDENT]

@@ -53,6 +53,7 @@ SMALL = 0.03
 HELDOUT_SEED = 0x5EED
 HELDOUT_PAIRS = 128
 STUDENT, SHADOW = "denoiser", "shadow"
+NOT_NEGATIVE = ("pairs", "pair_weight", "pair_images", "shadow_weight")
 
 
 class Taught:
@@ -104,23 +105,36 @@ class Distillation:
         teacher_sha256: str | None = None,
         evaluations: Sequence[int] = (1, 2, 4),
         first: float = 0.6,
-        pairs: int = 8192,
+        pairs: int = 6144,
         solver_steps: int = 8,
         pair_weight: float = 1.0,
+        pair_images: int = 10_240,
         shadow_weight: float = 1.0,
-        shadow_rate: float = 4.0,
+        shadow_rate: float = 0.5,
+        student_rate: float = 0.15,
         guidance_scale: float = 1.0,
     ) -> None:
         """`teacher`: its folder, and the hash that its weights must have. `evaluations`: the numbers of evaluations that the
         student is to be sampled with, on the grid of the recipe's sampling; `first`: the share of images at t = 1.
-        `pairs`: how many paths the teacher walks, those from t = 1 in `solver_steps` evaluations. `pair_weight` and
-        `shadow_weight`: how much either loss counts, 0 for not at all; `shadow_rate`: the shadow's learning rate over the
-        student's, for it must know the student's pictures as they are now. `guidance_scale`: with how much guidance the
-        teacher is asked.
+        `pairs`: how many paths the teacher walks, those from t = 1 in `solver_steps` evaluations; `pair_images`: for how
+        many images the pairs alone teach, while the shadow learns to know the student. `pair_weight` and `shadow_weight`:
+        how much either loss counts, 0 for not at all. `shadow_rate`, and from then on `student_rate`: their learning rates
+        over the run's; the shadow must be quicker, to know the student's pictures as they are. `guidance_scale`: with how
+        much guidance the teacher is asked.
 
         Raises InputError for what cannot be taught.
         """
-        _check(evaluations, first, pairs, solver_steps, pair_weight, shadow_weight, shadow_rate)
+        _check(
+            evaluations=list(evaluations),
+            first=first,
+            pairs=pairs,
+            solver_steps=solver_steps,
+            pair_weight=pair_weight,
+            pair_images=pair_images,
+            shadow_weight=shadow_weight,
+            shadow_rate=shadow_rate,
+            student_rate=student_rate,
+        )
         if settings.accumulate > 1:
             raise RecipeError(
                 f"training.accumulate is {settings.accumulate}; a distillation computes each batch at once, so it must be 1. "
@@ -141,8 +155,9 @@ class Distillation:
         self.shadow: GaussianDenoiser = copy.deepcopy(found.denoiser).requires_grad_(True)
         self.players: dict[str, nn.Module] = {SHADOW: self.shadow} if shadow_weight else {}
         self.players[STUDENT] = model.denoiser
-        self.walked = pairs // settings.batch * settings.batch
-        self.rates = {SHADOW: shadow_rate}
+        self.walked = pairs // settings.batch * settings.batch if pair_weight else 0
+        self.alone = max(self.walked, pair_images) if self.walked else 0
+        self.rates = {SHADOW: shadow_rate, STUDENT: student_rate}
         self.pairs = Pairs(self.walked, model.codec.shape(model.shape))
         self.memory: nn.Module = nn.ModuleDict({"times": times, "pairs": self.pairs})
         self.path = grid("logistic", solver_steps, self.process.schedule)
@@ -155,6 +170,10 @@ class Distillation:
             if player == SHADOW:
                 return self._shadow_loss(self.lesson(range(start, start + count)), start)
             return self._first_loss(start, count) if start < self.walked else self._student_loss(start, count)
+
+    def rate(self, player: str, start: int) -> float:
+        """The shadow's; the student's is the run's while pairs alone teach."""
+        return 1.0 if player == STUDENT and (start < self.alone or not self.shadow_weight) else self.rates[player]
 
     def heldout(self) -> dict[str, float]:
         """The mean error of the student's first belief, against ends of the teacher's path that it is never shown."""
@@ -211,15 +230,15 @@ class Distillation:
         return self.pair_weight * rms(self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0 - ends)
 
     def _student_loss(self, start: int, count: int) -> Tensor:
-        """For each image the error at one of the first, chosen by its own stream; with a shadow, for every second one, and
-        for each what moves its picture.
+        """For each image the error at one of the first, chosen by its own stream; once the shadow teaches, for every second
+        one, and for each what moves its picture.
         """
-        if not self.shadow_weight:
+        if not self.shadow_weight or start < self.alone:
             return self.pair_weight * self._pair_loss(Streams.of_run(self.seed, start, count).uniform())
         lesson = self.lesson(range(start, start + count))
         x0 = self.model.denoiser(lesson.x, lesson.t, lesson.cond).x0
         loss: Tensor = self.shadow_weight * (x0 * self.direction(x0.detach(), lesson)).flatten(1).mean(1)
-        if self.walked and self.pair_weight:
+        if self.walked:
             loss[::2] += 2 * self.pair_weight * self._pair_loss(lesson.rng.uniform()[::2])
         return loss
 
@@ -273,30 +292,21 @@ def pick(u: Tensor, first: float, count: int) -> Tensor:
     return torch.where(u < first, 0, others).clamp(max=count - 1)
 
 
-def _check(
-    evaluations: Sequence[int],
-    first: float,
-    pairs: int,
-    solver_steps: int,
-    pair_weight: float,
-    shadow_weight: float,
-    shadow_rate: float,
-) -> None:
+def _check(**given: Any) -> None:
     """Raises RecipeError for options that teach nothing."""
-    for name, value, holds, rule in (
-        ("evaluations", list(evaluations), evaluations and min(evaluations) >= 1, "one or more numbers from 1 on"),
-        ("first", first, 0 < first <= 1, "above 0 and at most 1"),
-        ("pairs", pairs, pairs >= 0, "0 or more"),
-        ("solver_steps", solver_steps, solver_steps >= 1, "at least 1"),
-        ("pair_weight", pair_weight, pair_weight >= 0, "0 or more"),
-        ("shadow_weight", shadow_weight, shadow_weight >= 0, "0 or more"),
-        ("shadow_rate", shadow_rate, shadow_rate > 0, "positive"),
-        (
-            "pair_weight",
-            pair_weight,
-            pair_weight * pairs + shadow_weight > 0,
-            "above 0, and pairs too, where shadow_weight is 0",
-        ),
-    ):
+    evaluations, first = given["evaluations"], given["first"]
+    taught = given["pair_weight"] * given["pairs"] + given["shadow_weight"] > 0
+    rules = {
+        "evaluations": (bool(evaluations) and min(evaluations) >= 1, "one or more numbers from 1 on"),
+        "first": (0 < first <= 1, "above 0 and at most 1"),
+        "solver_steps": (given["solver_steps"] >= 1, "at least 1"),
+        **{name: (given[name] >= 0, "0 or more") for name in NOT_NEGATIVE},
+        **{name: (given[name] > 0, "positive") for name in ("shadow_rate", "student_rate")},
+    }
+    for name, (holds, rule) in rules.items():
         if not holds:
-            raise RecipeError(f"trainable.{name} is {value!r}; it must be {rule}")
+            raise RecipeError(f"trainable.{name} is {given[name]!r}; it must be {rule}")
+    if not taught:
+        raise RecipeError(
+            "trainable has neither pairs nor a shadow to teach: set pair_weight and pairs, or shadow_weight, above 0"
+        )

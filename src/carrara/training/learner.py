@@ -103,7 +103,7 @@ class Learner:
         self._check(name, loss, norm)  # Before clipping, which would spread one gradient's NaN over all.
         nn.utils.clip_grads_with_norm_(self.parameters[name].values(), self.settings.clip, norm)
         for group in self.optimisers[name].param_groups:
-            group["lr"] = lr * self.trainable.rates.get(name, 1.0)
+            group["lr"] = lr * self.trainable.rate(name, self.images)
         self.optimisers[name].step()
         self.optimisers[name].zero_grad(set_to_none=True)
         return loss.item(), norm.item()

@@ -31,9 +31,6 @@ class Trainable(Protocol):
     computing: Computing
     """What the networks compute in."""
 
-    rates: Mapping[str, float]
-    """The players whose learning rate is not the run's, each with how many times that it is."""
-
     facts: Mapping[str, Any]
     """What the model's card is to say beside what it says of every run."""
 
@@ -49,6 +46,10 @@ class Trainable(Protocol):
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """The losses (count,) of the images number start … start + count − 1 of the run."""
+        ...
+
+    def rate(self, player: str, start: int) -> float:
+        """How many times the run's learning rate the player's is, in the step that begins with image number `start`."""
         ...
 
     def heldout(self) -> Mapping[str, float]:
@@ -75,7 +76,6 @@ class Diffusion:
         self.memory: nn.Module = times
         self._shown: list[tuple[Tensor, Tensor]] = []
         self.facts: Mapping[str, Any] = {}
-        self.rates: Mapping[str, float] = {}
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""
@@ -89,6 +89,10 @@ class Diffusion:
         if self.model.denoiser.training:
             self._learn(start, t, loss.detach().cpu())
         return loss * factor.to(loss)
+
+    def rate(self, player: str, start: int) -> float:
+        """1: the run's own."""
+        return 1.0
 
     def heldout(self) -> dict[str, float]:
         """The mean loss on held-out pictures, always the same, at the same times and noise."""
