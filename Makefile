@@ -57,7 +57,7 @@ bench-noise: $(VENV) data
 bench-steps: $(VENV) data
 	$(BIN)/python -m benchmarks.steps
 
-# Needs runs/fashion, which bench-fashion makes, and the samples of bench-steps where they are there. Trains for eight minutes.
+# Needs runs/fashion, which bench-fashion makes. Trains on 120,000 images, about 25 minutes.
 bench-distill: $(VENV) data
 	$(BIN)/python -m benchmarks.distill
 
