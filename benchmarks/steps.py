@@ -94,7 +94,8 @@ def samples(model: Model, name: str, way: dict[str, Any], n: int) -> Tensor:
 def key(model: Model, way: dict[str, Any]) -> str:
     """Eight letters that change with the weights, with the way and with the backend."""
     backend = "" if model.backend is None else f" {model.backend.name}"
-    return hashlib.sha256(f"{weights_sha256(model)} {json.dumps(way, sort_keys=True)}{backend}".encode()).hexdigest()[:8]
+    known = f"{weights_sha256(model)} {json.dumps(way, sort_keys=True)}{backend}"
+    return hashlib.sha256(known.encode()).hexdigest()[:8]
 
 
 if __name__ == "__main__":
