@@ -25,7 +25,7 @@ NOTES = {
     "n": "pictures behind each distance",
     "reference": "what the pictures are compared with",
     "data": "the pictures; the peers get those below 32 pixels with a black border",
-    "rates": "images a second of each mode; the fastest one is trained in. ddpm_pytorch knows no classes, samples in 50 steps",
+    "rates": "images a second of each mode; the fastest one is trained in. ddpm_pytorch knows no classes. Peers sample in 100 steps with noise",
 }
 WORDS = {
     "carrara": "carrara",

@@ -1,7 +1,7 @@
 """denoising-diffusion-pytorch's Unet and GaussianDiffusion, trained and sampled by the numbers of its README.
 
-It knows no labels: the classes are not told to it. Its README samples in 250 steps; here 50 are taken unless told otherwise, which
-DDIM allows, as 250 would cost five times as much.
+It knows no labels: the classes are not told to it. Its README samples in 250 steps; here 100 are taken unless told otherwise, with
+noise (eta 1), which corrects the errors of a network that is trained for minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from carrara.training.learner import seeded
 
 WIDTHS: Widths = (64, 128, 256, 512)
 """Its README's: dim 64, dim_mults (1, 2, 4, 8)."""
-SAMPLING_STEPS = 50
+SAMPLING_STEPS = 100
+ETA = 1.0
 BATCH = 16
 
 
@@ -69,7 +70,7 @@ class OfDdpmPytorch(Rival):
         self.channels, self.batch = channels, batch
         with stubbed():
             from ema_pytorch import EMA
-        self.diffusion = library().GaussianDiffusion(self.net, image_size=SIZE, timesteps=1000)
+        self.diffusion = library().GaussianDiffusion(self.net, image_size=SIZE, timesteps=1000, ddim_sampling_eta=ETA)
         self.optimiser = torch.optim.Adam(self.diffusion.parameters(), lr=8e-5, betas=(0.9, 0.99))
         self.ema = EMA(self.net, beta=0.995, update_every=10, include_online_model=False)
 
