@@ -19,8 +19,8 @@ from benchmarks.rivals.sizes import Widths
 WIDTHS: Widths = (64, 128, 128, 128)
 WARMUP_STEPS = 500
 SAMPLING_STEPS = 100
-"""Of its ancestral sampling, whose own number is 1000. Its DDIM, in 50 steps, makes nothing but noise of a network that is trained for
-minutes: nothing corrects the errors of the first steps."""
+"""Of its ancestral sampling, whose own number is 1000. Its DDIM, in 50 steps, makes nothing but noise of a network that is trained
+for minutes: nothing corrects the errors of the first steps."""
 BATCH = 16
 
 
