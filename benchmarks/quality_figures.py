@@ -26,7 +26,7 @@ NOTES = {
     "reference": "what the pictures are compared with",
     "data": "the pictures; the peers get those below 32 pixels with a black border",
     "rates": "images a second of each mode; the fastest one is trained in. "
-    "ddpm_pytorch knows no classes. Peers sample in 100 steps with noise",
+    "ddpm_pytorch knows no classes. Peers sample in 30 steps with noise",
 }
 WORDS = {
     "carrara": "carrara",

@@ -1,11 +1,12 @@
 """diffusers' UNet2DModel, trained as its example for unconditional pictures does, with a label added, and sampled by its
-DDPMScheduler.
+EulerAncestralDiscreteScheduler.
 
 Source: the numbers are those of diffusers' examples/unconditional_image_generation and of its tutorial "Train a diffusion model".
 """
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from typing import Any
 
@@ -18,9 +19,10 @@ from benchmarks.rivals.sizes import Widths
 
 WIDTHS: Widths = (64, 128, 128, 128)
 WARMUP_STEPS = 500
-SAMPLING_STEPS = 100
-"""Of its ancestral sampling, whose own number is 1000. Its DDIM, in 50 steps, makes nothing but noise of a network that is trained
-for minutes: nothing corrects the errors of the first steps."""
+SAMPLING_STEPS = 30
+"""Of Euler ancestral, the best of what was tried on a network trained for 8 minutes (n = 100): 724 in 30 steps, where the library's
+SDE-DPM-Solver++ has 741 in 30 and its DDPMScheduler 776 in 30 and 760 in 100. Its DDIM, in 50 steps, makes nothing but noise
+(869): nothing corrects the errors of the first steps."""
 BATCH = 16
 
 
@@ -43,6 +45,14 @@ def network(channels: int, classes: int, widths: Widths = WIDTHS) -> nn.Module:
         num_class_embeds=classes or None,
     )
     return net
+
+
+def ancestral(config: Any) -> Any:
+    """Its Euler ancestral sampler on trailing times."""
+    with warnings.catch_warnings():
+        # It hands tensors to numpy in the way of numpy 1.
+        warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
+        return library().EulerAncestralDiscreteScheduler.from_config(config, timestep_spacing="trailing")
 
 
 class OfDiffusers(Rival):
@@ -90,16 +100,16 @@ class OfDiffusers(Rival):
 
     @torch.no_grad()
     def sample(self, n: int, labels: Tensor, seed: int, steps: int | None = None) -> Tensor:
-        """n pictures uint8 (n, C, 32, 32) as its DDPMPipeline makes them, on trailing times."""
+        """n pictures uint8 (n, C, 32, 32) as its pipelines make them, on trailing times."""
         check_labels(n, labels)
         self.net.eval()
-        scheduler = library().DDPMScheduler.from_config(self.scheduler.config, timestep_spacing="trailing")
+        scheduler = ancestral(self.scheduler.config)
         scheduler.set_timesteps(steps or SAMPLING_STEPS)
         rng = torch.Generator().manual_seed(seed)
-        x = self.mode.laid(torch.randn((n, self.channels, SIZE, SIZE), generator=rng))
+        x = self.mode.laid(torch.randn((n, self.channels, SIZE, SIZE), generator=rng) * scheduler.init_noise_sigma)
         for t in scheduler.timesteps:
             with self.mode.autocast():
-                output = self._output(x, t, labels)
+                output = self._output(scheduler.scale_model_input(x, t), t, labels)
             x = scheduler.step(output.float(), t, x, generator=rng).prev_sample
         return bytes_of((x + 1) / 2)
 
