@@ -47,12 +47,14 @@ def network(channels: int, classes: int, widths: Widths = WIDTHS) -> nn.Module:
     return net
 
 
-def ancestral(config: Any) -> Any:
-    """Its Euler ancestral sampler on trailing times."""
+def ancestral(config: Any, steps: int) -> Any:
+    """Its Euler ancestral sampler, set to so many trailing times."""
     with warnings.catch_warnings():
         # It hands tensors to numpy in the way of numpy 1.
         warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
-        return library().EulerAncestralDiscreteScheduler.from_config(config, timestep_spacing="trailing")
+        scheduler = library().EulerAncestralDiscreteScheduler.from_config(config, timestep_spacing="trailing")
+        scheduler.set_timesteps(steps)
+    return scheduler
 
 
 class OfDiffusers(Rival):
@@ -103,8 +105,7 @@ class OfDiffusers(Rival):
         """n pictures uint8 (n, C, 32, 32) as its pipelines make them, on trailing times."""
         check_labels(n, labels)
         self.net.eval()
-        scheduler = ancestral(self.scheduler.config)
-        scheduler.set_timesteps(steps or SAMPLING_STEPS)
+        scheduler = ancestral(self.scheduler.config, steps or SAMPLING_STEPS)
         rng = torch.Generator().manual_seed(seed)
         x = self.mode.laid(torch.randn((n, self.channels, SIZE, SIZE), generator=rng) * scheduler.init_noise_sigma)
         for t in scheduler.timesteps:
