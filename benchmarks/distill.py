@@ -20,7 +20,7 @@ from carrara.training.run import dataset_of
 
 TEACHER = Path("runs/fashion")
 STUDENT = Path("runs/distill")
-IMAGES = 120_000
+IMAGES = 48_000
 BACKEND = "torch-bf16"
 """Of all samples: a thousand evaluations for each of a thousand pictures take a quarter of an hour in it."""
 STUDENTS: dict[str, dict[str, Any]] = {f"student_{count}": {"steps": count} for count in (1, 2, 4)}

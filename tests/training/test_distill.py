@@ -21,7 +21,8 @@ from carrara.recipe import Recipe, changed, check
 from carrara.rng import Streams
 from carrara.training import run as run_module
 from carrara.training.budget import Asked
-from carrara.training.distill import SHADOW, STUDENT, Distillation, Lesson, Taught, pick, rms
+from carrara.training.distill import CRITIC, CRITIC_AHEAD, STUDENT, Distillation, Lesson, Taught, pick, rms
+from carrara.training.learner import seeded
 from carrara.training.run import Run
 from carrara.training.teacher import taught
 
@@ -103,7 +104,7 @@ def test_a_path_s_end_is_the_exact_one(lesson: Distillation) -> None:
     for t in lesson.asked:
         x, rng = Streams(range(5)).normal((1, 8, 8)), Streams(range(5))
         std = ((1 - t) ** 2 * 0.6**2 + t**2).sqrt().float()
-        found = lesson.ends(Lesson(x, t.expand(5), None, rng))
+        found = lesson.ends(Lesson(x, x, t.expand(5), None, rng))
         torch.testing.assert_close(found, 0.6 / std * x, rtol=1e-3, atol=1e-3)
 
 
@@ -134,18 +135,90 @@ def test_pairs_are_walked_once_and_come_again(lesson: Distillation) -> None:
     assert float(lesson.loss(STUDENT, lesson.walked, BATCH).detach().abs().max()) < 2e-3
 
 
-@pytest.mark.parametrize("std", [0.3, 0.6, 1.2])
-def test_pictures_are_moved_to_where_the_teacher_s_are(lesson: Distillation, std: float) -> None:
-    """Too narrow a student is widened, too wide a one narrowed, the right one left alone; a shadow that knows it says which."""
-    lesson.shadow = OneGaussian(lesson.process, std)
-    x0 = std * Streams(range(64)).normal((1, 8, 8))
-    asked = lesson.lesson(range(64))
-    with torch.no_grad():
-        outward = float((lesson.direction(x0, asked) * -x0).mean())
-    if std == 0.6:
-        assert outward == 0
-    else:
-        assert (outward > 0.01) is (std < 0.6) and (outward < -0.01) is (std > 0.6)
+class Brightness(nn.Module):
+    """A critic whose output is its input times a factor: it holds the brightest picture for the realest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(3.0))
+        self.seen: list[tuple[Tensor, Tensor]] = []
+
+    def raw(self, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
+        self.seen.append((x_t.detach(), t))
+        return self.factor * x_t
+
+
+def test_a_critic_s_loss_is_the_hinge_under_the_same_noise(lesson: Distillation) -> None:
+    lesson.critic = critic = Brightness()
+    lesson.bounded = lambda x0: x0 - 1
+    asked = lesson.lesson(range(8))
+    found = lesson.loss(CRITIC, 0, 8).detach()
+    (both, t), made = critic.seen[0], lesson.pictures(asked).detach()
+    (real_t, made_t), alpha = both.chunk(2), like(lesson.process.schedule.alpha(t[:8]), made)
+    torch.testing.assert_close(real_t - made_t, alpha * (asked.x0 - made), rtol=1e-4, atol=2e-4)
+    assert t[:8].equal(t[8:]) and bool((t > 0.01).all()) and bool((t < 0.43).all())
+    real, student = (3 * x.flatten(1).mean(1) for x in (real_t, made_t))
+    torch.testing.assert_close(found, (1 - real).clamp(min=0) + (1 + student).clamp(min=0))
+
+
+def test_a_picture_is_moved_to_where_the_score_rises(lesson: Distillation) -> None:
+    """The gradient is the score's, seen through the noise; the critic itself gets none."""
+    lesson.critic = critic = Brightness()
+    asked, x0 = lesson.lesson(range(8)), torch.zeros(8, 1, 8, 8, requires_grad=True)
+    found = lesson.passed(x0, asked)
+    torch.autograd.backward(found.sum())
+    x_t, t = critic.seen[0]
+    torch.testing.assert_close(found.detach(), 3 * x_t.flatten(1).mean(1))
+    assert x0.grad is not None and critic.factor.grad is None and critic.factor.requires_grad
+    expected = 3 / 64 * like(lesson.process.schedule.alpha(t), x0).expand_as(x0)
+    torch.testing.assert_close(x0.grad, expected.float())
+
+
+def test_a_critic_learns_to_tell_pictures_apart(tmp_path: Path, teacher: Path) -> None:
+    """While a student that is not taught stays where it is; at first it has the loss of one who cannot tell, 2."""
+    run = opened(tmp_path, teacher, "trainable.critic_rate=1.0", "training.lr=0.003")
+    lesson, learner = run.trainable, run.learner
+    assert isinstance(lesson, Distillation)
+    losses = []
+    for start in range(0, 40 * BATCH, BATCH):
+        loss = lesson.loss(CRITIC, start, BATCH).mean()
+        torch.autograd.backward(loss)
+        learner.optimisers[CRITIC].step()
+        learner.optimisers[CRITIC].zero_grad()
+        losses.append(float(loss.detach()))
+    assert sum(losses[-5:]) / 5 < 0.75 * losses[0]
+
+
+def test_a_critic_rests_until_it_is_needed(lesson: Distillation) -> None:
+    lesson.alone = CRITIC_AHEAD + 5 * BATCH
+    loss = lesson.loss(CRITIC, 0, BATCH)
+    torch.autograd.backward(loss.sum())
+    gradients = [p.grad for p in lesson.critic.parameters() if p.grad is not None]
+    assert loss.shape == (BATCH,) and not bool(loss.any()) and not any(bool(found.any()) for found in gradients)
+    assert bool(lesson.loss(CRITIC, 5 * BATCH, BATCH).all())
+
+
+def test_beliefs_are_kept_in_the_bounds_of_the_sampling(tmp_path: Path, teacher: Path) -> None:
+    """A student that believes in less than black is right where the path's end is black."""
+    lesson = opened(tmp_path, teacher, "sampling.threshold.kind=static", "sampling.threshold.bound=0.5").trainable
+    assert isinstance(lesson, Distillation)
+    asked = lesson.lesson(range(32))
+    lesson.teacher = Taught(OneGaussian(lesson.process, 2.0), 1.0, lambda count: None)
+    lesson.model.denoiser = OneGaussian(lesson.process, 20.0, of_path=True)
+    for found in (lesson.ends(asked), lesson.pictures(asked).detach()):
+        assert float(found.abs().max()) == 0.5
+
+
+def test_checkpointing_changes_no_gradient(tmp_path: Path, teacher: Path) -> None:
+    found = []
+    for on in ("false", "true"):
+        run = opened(tmp_path / on, teacher, f"training.checkpointing={on}", "training.precision=float32")
+        lesson = run.trainable
+        assert isinstance(lesson, Distillation)
+        with seeded(0):
+            torch.autograd.backward(lesson.loss(STUDENT, lesson.alone, BATCH).mean())
+        found.append([p.grad for p in lesson.model.denoiser.parameters()])
+    assert all(a is not None and b is not None and a.equal(b) for a, b in zip(*found, strict=True))
 
 
 def test_a_student_is_asked_at_the_times_of_its_grids(lesson: Distillation) -> None:
@@ -173,21 +246,24 @@ def test_guidance_goes_into_the_teacher(lesson: Distillation) -> None:
 
 def test_both_players_learn_and_the_teacher_does_not(tmp_path: Path, teacher: Path) -> None:
     run = opened(tmp_path, teacher)
-    assert list(run.trainable.players) == [SHADOW, STUDENT]
+    assert list(run.trainable.players) == [CRITIC, STUDENT]
     frozen = {key: value.clone() for key, value in run.trainable.teacher.denoiser.state_dict().items()}
     run.learner.step(IMAGES)
     before = state(run)
     for _ in range(5):
         run.learner.step(IMAGES)
     weights = {name for name in differing(before, state(run)) if name.startswith("weight")}
-    assert weights == {name for name in before if name.startswith("weight")}
+    balanced = (
+        f"weight {CRITIC} network.leave.bias"  # It moves the score of real pictures and of the student's alike.
+    )
+    assert weights | {balanced} == {name for name in before if name.startswith("weight")}
     assert differing(frozen, dict(run.trainable.teacher.denoiser.state_dict())) == []
 
 
 @pytest.mark.parametrize(
     "changes",
-    [(), ("trainable.shadow_weight=0.0",), ("training.precision=bf16", "trainable.guidance_scale=2.0")],
-    ids=["shadow", "pairs", "guided"],
+    [(), ("trainable.critic_weight=0.0",), ("training.precision=bf16", "trainable.guidance_scale=2.0")],
+    ids=["critic", "pairs", "guided"],
 )
 def test_a_split_run_equals_the_whole_run(
     tmp_path: Path, teacher: Path, changes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -259,8 +335,8 @@ def test_a_student_is_what_its_teacher_is(tmp_path: Path, teacher: Path) -> None
         "first=0.0",
         "pairs=-1",
         "solver_steps=0",
-        "shadow_weight=-1.0",
-        "shadow_rate=0.0",
+        "critic_weight=-1.0",
+        "critic_rate=0.0",
     ],
 )
 def test_options_that_teach_nothing_are_refused(tmp_path: Path, teacher: Path, change: str) -> None:
@@ -274,19 +350,20 @@ def test_a_batch_in_parts_is_refused(tmp_path: Path, teacher: Path) -> None:
 
 
 def test_a_student_needs_something_to_learn_from(tmp_path: Path, teacher: Path) -> None:
-    with pytest.raises(RecipeError, match="neither pairs nor a shadow to teach"):
-        opened(tmp_path, teacher, "trainable.shadow_weight=0.0", "trainable.pairs=0")
+    with pytest.raises(RecipeError, match="neither pairs nor a critic to teach"):
+        opened(tmp_path, teacher, "trainable.critic_weight=0.0", "trainable.pairs=0")
 
 
 def test_pairs_teach_first_and_faster(lesson: Distillation) -> None:
-    """Until `pair_images` a student that knows the ends has no loss; then it learns slower than its shadow."""
+    """Until `pair_images` a student that knows the ends has no loss; then it listens to the critic, and learns slower."""
     lesson.model.denoiser = OneGaussian(lesson.process, 0.6, of_path=True)
     for start in range(0, lesson.alone, BATCH):
         assert float(lesson.loss(STUDENT, start, BATCH).detach().abs().max()) < 2e-3
-    assert [lesson.rate(STUDENT, start) for start in (0, lesson.alone - 1, lesson.alone)] == [1.0, 1.0, 0.15]
-    assert lesson.rate(SHADOW, 0) == lesson.rate(SHADOW, lesson.alone) == 0.5
+    assert [lesson.rate(STUDENT, start) for start in (0, lesson.alone - 1, lesson.alone)] == [1.0, 1.0, 0.2]
+    assert lesson.rate(CRITIC, 0) == lesson.rate(CRITIC, lesson.alone) == 0.2
+    lesson.critic_weight = 10.0
     assert float(lesson.loss(STUDENT, lesson.alone, BATCH).detach().abs().max()) > 2e-3
 
 
-def test_without_a_shadow_there_is_one_player(tmp_path: Path, teacher: Path) -> None:
-    assert list(opened(tmp_path, teacher, "trainable.shadow_weight=0.0").trainable.players) == [STUDENT]
+def test_without_a_critic_there_is_one_player(tmp_path: Path, teacher: Path) -> None:
+    assert list(opened(tmp_path, teacher, "trainable.critic_weight=0.0").trainable.players) == [STUDENT]
