@@ -96,6 +96,10 @@ def draw(axes: Any, rows: Rows, measure: Yardstick, data: str) -> None:
     axes.axhline(measure.floor, color="#6b6963", linewidth=1, linestyle=":", label="floor: real pictures")
     times = sorted({row["minutes"] for row in rows})
     axes.set(yscale="log", xlabel="minutes of training", ylabel=f"Fréchet distance, n = {measure.n}", xticks=times)
+    for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        ticks("{x:.0f}")
+    axes.set_yticks([50, 100, 200, 500, 1000], minor=False)
+    axes.set_yticks([], minor=True)
     axes.set_title(f"Quality per minute, {data}", loc="left", fontsize=12, fontweight="bold")
     axes.grid(axis="y", linewidth=0.8, color="#dddad2")
     axes.spines[["top", "right", "left"]].set_visible(False)
