@@ -29,7 +29,7 @@ TIMES = ("karras", "logistic", "logsnr", "shifted", "trailing", "tuned", "unifor
 FEATURES = ("efficientnet", "inception")
 BACKENDS = ("openvino", "openvino-f32", "torch", "torch-bf16")
 METRICS = ("classes", "frechet", "neighbours", "nll")
-STUDIES = ("noise",)
+STUDIES = ("guidance", "noise", "steps")
 DATASETS = ("digits", "emoji", "fashion", "folder")
 
 

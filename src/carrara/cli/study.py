@@ -71,11 +71,12 @@ def study(
 
 def introduce(plan: Plan, path: Path, threads: str, voice: Voice) -> None:
     """Says what is about to be sampled, and how much of it is there already."""
+    from carrara.evaluation.studies.study import guided
+
     cells, missing = len(plan.cells), len(plan.missing())
-    guidance = plan.cells[0][1].guidance_scale
-    guided = "no guidance" if guidance == 1 else f"guidance {guidance:g}"
+    guidance = guided(plan.study, plan.cells[0][1].guidance_scale)
     known = "" if missing == cells else f", {cells - missing} of them sampled already"
-    voice.say(f"study       {plan.study.name}: {plan.study.title.lower()}; {path}, {guided}; {threads}")
+    voice.say(f"study       {plan.study.name}: {plan.study.title.lower()}; {path}, {guidance}; {threads}")
     voice.say(f"cells       {cells} of {plan.n} samples, seeds {plan.seeds[0]} to {plan.seeds[-1]}{known}")
 
 

@@ -21,6 +21,7 @@ from carrara.evaluation.features import Features
 from carrara.evaluation.frechet import frechet_distance
 from carrara.evaluation.inputs import Counter, Progress, batches, gathered, shuffled
 from carrara.evaluation.measure import BATCH, Yardstick, yardstick
+from carrara.evaluation.reader import Reader
 from carrara.evaluation.statistics import Moments
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class Ground:
     dataset: Dataset
     yardstick: Yardstick
     real: Manifold
+
+    @cached_property
+    def reader(self) -> Reader | None:
+        """Who reads the classes of pictures; None where there are none to tell apart."""
+        return Reader.fit(self.dataset) if len(self.dataset.classes) > 1 else None
 
     @classmethod
     def of(cls, dataset: Dataset, n: int, features: Features | str, progress: Progress | None = None) -> Ground:
@@ -100,6 +106,12 @@ def frechet(looked: Looked) -> float:
     return frechet_distance(moments, looked.ground.yardstick.normal)
 
 
+def read(looked: Looked) -> float | None:
+    """The share of pictures that are read as the class they are to show; None where there are no classes."""
+    reader = looked.ground.reader
+    return None if reader is None or looked.labels is None else reader.read_rate(looked.pictures, looked.labels)
+
+
 def spread(looked: Looked) -> float:
     """The standard deviation of each pixel over the pictures, root mean square over the pixels, in grey levels."""
     return float(looked.pictures.double().var(0, correction=0).mean().sqrt())
@@ -128,6 +140,7 @@ MEASURES: dict[str, Measure] = {
     "frechet": Measure(
         "Fréchet distance", "Fréchet", "distance", "Fréchet distance to the training pictures.", "lower", frechet
     ),
+    "read": Measure("Read as asked", "read", "share", "Samples read as the class asked for.", "higher", read),
     "precision": Measure(
         "Precision",
         "precision",

@@ -24,7 +24,7 @@ from carrara.evaluation.report import (
     write,
 )
 from carrara.evaluation.studies.ground import MEASURES
-from carrara.evaluation.studies.study import Study
+from carrara.evaluation.studies.study import Study, guided
 
 HELDOUT, NOISE = "held out", "noise"
 OTHERS = ("date", "carrara", "commit", "processor", "torch", "weights_sha256", "data_fingerprint", "features_sha256")
@@ -33,10 +33,9 @@ OTHERS = ("date", "carrara", "commit", "processor", "torch", "weights_sha256", "
 
 def write_page(study: Study, result: Mapping[str, Any], sheets: Mapping[float, Tensor], path: Path) -> Path:
     """Writes the page of a study's results and of `sheets`, the samples at each value, line by line; returns its path."""
-    guidance = result["sampling"]["guidance_scale"]
-    guided = "no guidance" if guidance == 1 else f"guidance {guidance:g}"
+    guidance = guided(study, result["sampling"].get("guidance_scale", 1))
     subtitle = (
-        f"{result['model']}, {guided}: {result['n']} samples a cell, seeds from {result['seed']}, "
+        f"{result['model']}, {guidance}: {result['n']} samples a cell, seeds from {result['seed']}, "
         f"against {result['reference']}; {result['features']}"
     )
     sections = [

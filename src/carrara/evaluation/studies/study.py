@@ -55,3 +55,10 @@ def whole(values: Sequence[float], axis: str) -> list[int]:
     if not numbers or len(set(numbers)) < len(numbers):
         raise InputError(f"the study needs different numbers of {axis}, at least one; got {numbers}")
     return numbers
+
+
+def guided(study: Study, guidance_scale: float) -> str:
+    """In words, with how much guidance the cells are sampled."""
+    if "guidance_scale" in study.sets:
+        return "each scale of guidance"
+    return "no guidance" if guidance_scale == 1 else f"guidance {guidance_scale:g}"
