@@ -56,7 +56,8 @@ def test_kid_is_that_of_torchmetrics(shift: float) -> None:
     a, b = cloud(200, 1, dim=64, shift=shift), cloud(200, 2, dim=64)
     assert kid(a, b).value == pytest.approx(float(kid_of.poly_mmd(a, b)), rel=1e-6, abs=1e-12)
     judge = kid_of.KernelInceptionDistance(feature=torch.nn.Identity(), subsets=3, subset_size=200)
-    judge.real_features, judge.fake_features = [b], [a]
+    judge.update(b, real=True)
+    judge.update(a, real=False)
     mean, _ = judge.compute()
     found = subset_kid(a, b, subsets=3)
     assert found.mean == pytest.approx(float(mean), rel=1e-6, abs=1e-12)
