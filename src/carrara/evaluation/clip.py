@@ -8,9 +8,14 @@ Source: Learning Transferable Visual Models From Natural Language Supervision, R
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+from carrara.errors import InputError
+from carrara.evaluation.features import checked_colours
+from carrara.evaluation.inputs import checked_images
 
 
 @runtime_checkable
@@ -38,3 +43,45 @@ class Clip(Protocol):
 
     def texts(self, texts: Sequence[str], /) -> Tensor:
         """Float32 unit vectors (B, D) of B ≥ 0 sentences; what is too long is cut, and the empty sentence is one."""
+
+
+@dataclass(frozen=True)
+class ClipFeatures:
+    """The Features of a Clip's pictures: its unit vectors, for CMMD and for the neighbours of samples."""
+
+    clip: Clip
+
+    @property
+    def name(self) -> str:
+        """The Clip's name."""
+        return self.clip.name
+
+    @property
+    def dim(self) -> int:
+        """The Clip's D."""
+        return self.clip.dim
+
+    @property
+    def sha256(self) -> str:
+        """The Clip's SHA-256."""
+        return self.clip.sha256
+
+    @property
+    def resizer(self) -> str:
+        """What the Clip says of its resizing, if it does."""
+        return str(getattr(self.clip, "resizer", "its own resizing"))
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Float32 unit vectors (B, D) of uint8 images (B, C, H, W), C = 1 or 3; otherwise InputError."""
+        return self.clip.images(checked_colours(images).expand(-1, 3, -1, -1))
+
+
+def checked_rgb(images: Tensor) -> Tensor:
+    """The same tensor, on the CPU, once it is uint8 (B, 3, H, W); otherwise InputError."""
+    images = checked_images(images)
+    if images.shape[1] != 3:
+        raise InputError(
+            f"a CLIP sees images with 3 channels (RGB); got {images.shape[1]} in {tuple(images.shape)}. "
+            "Repeat grey ones over the channels: images.expand(-1, 3, -1, -1)."
+        )
+    return images
