@@ -189,6 +189,15 @@ def test_several_files_of_weights_are_one_clip(clip: Clip, folder: Path) -> None
     assert len(shards.sha256) == 64 and shards.sha256 != clip.sha256
 
 
+def test_the_older_files_of_a_tokenizer_are_read_too(clip: Clip, folder: Path) -> None:
+    words = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text(json.dumps(words["vocab"]))
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in words["merges"]]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    torch.testing.assert_close(load_clip(folder).texts(SENTENCES), clip.texts(SENTENCES))
+
+
 def test_weights_that_are_not_the_networks_are_not_loaded(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -192,7 +192,7 @@ def derangement(own: Tensor, seed: int = 0) -> Tensor | None:
     `own` (N,) int64 are the groups. Items are put into one line by group, and everyone takes the item as many places
     on as the greatest group has members; groups, and the items in each, stand in a random order.
     """
-    groups, counts = own.unique(return_inverse=True, return_counts=True)[1:]
+    _, groups, counts = torch.unique(own, return_inverse=True, return_counts=True)
     most = int(counts.max())
     if 2 * most > len(own):
         return None
@@ -227,7 +227,7 @@ def _first(pictures: Tensor, captioned: Captioned, r: int) -> Tensor:
 def _ranks(pictures: Tensor, captioned: Captioned) -> tuple[Tensor, Tensor]:
     """For each picture, how many other captions are nearer to it than its own, and how many equally near, (N,) int64."""
     nearer, level = [], []
-    for rows in torch.arange(len(pictures)).split(max(1, CHUNK_VALUES // len(captioned.sentences))):
+    for rows in batches(torch.arange(len(pictures)), max(1, CHUNK_VALUES // len(captioned.sentences))):
         cosines = pictures[rows] @ captioned.sentences.T
         mine = cosines.gather(1, captioned.own[rows, None])
         nearer.append((cosines > mine).sum(1))

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from carrara.errors import InputError, NonFinite
-from carrara.evaluation.inputs import Counter, Progress
+from carrara.evaluation.inputs import Counter, Progress, batches
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 """The kernel (…, N, M) of all pairs of rows of (…, N, dim) and (…, M, dim)."""
@@ -219,7 +219,7 @@ def _error(mine: _Within, theirs: _Within, rows: Tensor, columns: Tensor) -> flo
 def _sums(a: Tensor, b: Tensor, kernel: Kernel, counter: Counter) -> tuple[Tensor, Tensor]:
     """The sums (N,) over b, and (M,) over a, of the kernel of rows (N, dim) and (M, dim)."""
     rows, columns = [], torch.zeros(len(b), dtype=torch.float64)
-    for part in a.split(max(1, CHUNK_VALUES // len(b))):
+    for part in batches(a, max(1, CHUNK_VALUES // len(b))):
         values = kernel(part, b)
         rows.append(values.sum(1))
         columns += values.sum(0)
