@@ -120,6 +120,16 @@ def test_the_error_is_the_spread_over_draws() -> None:
         assert low < (sum(error**2 for error in errors) / 400) ** 0.5 / spread < high
 
 
+def test_the_error_is_the_jackknifes() -> None:
+    """Every picture of either set left out once."""
+    a, b = cloud(7, 1, shift=0.3), cloud(11, 2)
+    for measure in (kid, cmmd):
+        without = [[measure(torch.cat([a[:i], a[i + 1 :]]), b).value for i in range(7)],
+                   [measure(a, torch.cat([b[:i], b[i + 1 :]])).value for i in range(11)]]  # fmt: skip
+        variance = sum((len(v) - 1) * float(torch.tensor(v).var(correction=0)) for v in without)
+        assert measure(a, b).error == pytest.approx(math.sqrt(variance), rel=1e-5)
+
+
 def test_the_interval_is_left_out_where_two_pictures_tell_nothing_of_it() -> None:
     found = kid(cloud(2, 1), cloud(9, 2))
     assert found.error is None and found.interval is None and "±" not in str(found)
