@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from carrara.errors import DamagedFile, InputError, MissingExtra
+from carrara.evaluation.captions import Captioned, clip_score
 from carrara.evaluation.clip import Clip, ClipFeatures
 from carrara.evaluation.clip_folder import Preprocessing, load_clip
 from carrara.evaluation.features import Features
@@ -165,6 +166,14 @@ def test_its_pictures_are_features_grey_ones_too(clip: Clip) -> None:
     assert torch.equal(features(grey), clip.images(grey.expand(-1, 3, -1, -1)))
     assert (features.name, features.dim, features.sha256) == (clip.name, clip.dim, clip.sha256)
     assert features.resizer == "Pillow bicubic short side 32, the middle 32 x 32"
+
+
+def test_its_cosines_make_a_score(clip: Clip) -> None:
+    images, sentences = pictures(8), ["a cat", "a dog", "c", "g"] * 2
+    cosines = (clip.images(images) * clip.texts(sentences)).sum(1)
+    found = clip_score(Captioned.of(images, sentences, clip))
+    assert found.value == pytest.approx(2.5 * float(cosines.clamp(min=0).mean()), abs=1e-6)
+    assert (found.clip, found.sha256) == (clip.name, clip.sha256)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,7 @@ def test_the_length_of_an_embedding_does_not_matter_to_cmmd() -> None:
 
 def test_the_result_says_what_it_compared() -> None:
     found = cmmd(cloud(20, 1), cloud(30, 2))
+    assert str(found).startswith("CMMD ") and str(kid(cloud(20, 1), cloud(30, 2))).startswith("KID ")
     assert "n = 20 against 30" in str(found) and "exp" in str(found) and "±" in str(found)
     assert KernelDistance(**json.loads(json.dumps(found.as_dict()))) == found
     subsets = subset_kid(cloud(20, 1), cloud(30, 2), subsets=7)

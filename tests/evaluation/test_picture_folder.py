@@ -82,6 +82,16 @@ def test_grey_can_be_read_as_one_channel_or_three(root: Path) -> None:
     assert torch.equal(three[0:1], one[0:1].expand(-1, 3, -1, -1))
 
 
+def test_sixteen_bits_are_scaled_and_what_lies_on_its_side_is_set_upright(root: Path) -> None:
+    grey = np.array([[0, 257], [32896, 65535], [256 * 77, 257 * 5]], np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey).save(root / "grey.png", exif=exif)
+    expected = np.rot90(np.rint(grey / 257).astype(np.uint8), -1)
+    found = picture_folder(root, channels=1)
+    assert found.shape == (1, 2, 3) and (found[0:1][0, 0].numpy() == expected).all()
+
+
 def test_mixed_sizes_are_named_and_refused_unless_a_size_is_given(root: Path) -> None:
     for number in range(8):
         paint(root, f"{number}.png", number)

@@ -44,6 +44,8 @@ CHUNK_VALUES = 4_000_000
 class KernelDistance:
     """A squared kernel distance of n pictures from `reference_n`; `as_dict()` is for JSON."""
 
+    name: str
+    """KID or CMMD."""
     value: float
     """The unbiased estimate; near 0, and below it half of the time, for sets of one law."""
     error: float | None
@@ -65,7 +67,9 @@ class KernelDistance:
 
     def __str__(self) -> str:
         wide = "" if self.error is None else f" ± {self.error:.2g}"
-        return f"{self.value:.4g}{wide} ({self.kernel}, n = {self.n} against {self.reference_n}, unbiased)"
+        return (
+            f"{self.name} {self.value:.4g}{wide} ({self.kernel}, n = {self.n} against {self.reference_n}, unbiased)"
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def kid(samples: Tensor, real: Tensor, *, progress: Progress | None = None) -> K
     In the features' own units; many print it times 1000. Progress counts kernel values.
     Raises InputError on other shapes or lengths, NonFinite on NaN or infinity.
     """
-    return _distance(samples, real, cubic, "(x·y / dim + 1)³", progress)
+    return _distance(samples, real, cubic, ("KID", "(x·y / dim + 1)³"), progress)
 
 
 def subset_kid(
@@ -148,7 +152,8 @@ def cmmd(samples: Tensor, real: Tensor, *, progress: Progress | None = None) -> 
     pixels; those of another network are comparable among themselves. Raises as `kid`, and on a row of zeros.
     """
     samples, real = (_unit(side) for side in _checked(samples, real))
-    return _distance(samples, real, gaussian, f"{SCALE:g} exp(−|x − y|² / {2 * SIGMA**2:g})", progress)
+    names = ("CMMD", f"{SCALE:g} exp(−|x − y|² / {2 * SIGMA**2:g})")
+    return _distance(samples, real, gaussian, names, progress)
 
 
 def cubic(a: Tensor, b: Tensor) -> Tensor:
@@ -188,19 +193,23 @@ class _Within:
         return (self.others.sum() - 2 * self.others) / ((n - 1) * (n - 2))
 
 
-def _distance(a: Tensor, b: Tensor, kernel: Kernel, name: str, progress: Progress | None) -> KernelDistance:
+def _distance(
+    a: Tensor, b: Tensor, kernel: Kernel, names: tuple[str, str], progress: Progress | None
+) -> KernelDistance:
+    """The KernelDistance of two sets; `names` are its own and its kernel's."""
     a, b = _checked(a, b)
     counter = Counter(len(a) ** 2 + len(b) ** 2 + len(a) * len(b), progress)
     mine, theirs = (_Within.of(side, kernel, counter) for side in (a, b))
     rows, columns = _sums(a, b, kernel, counter)
     between = float(rows.sum()) / (len(a) * len(b))
     return KernelDistance(
+        name=names[0],
         value=mine.unbiased + theirs.unbiased - 2 * between,
         error=_error(mine, theirs, rows, columns),
         biased=mine.biased + theirs.biased - 2 * between,
         n=len(a),
         reference_n=len(b),
-        kernel=name,
+        kernel=names[1],
     )
 
 
@@ -230,7 +239,7 @@ def _sums(a: Tensor, b: Tensor, kernel: Kernel, counter: Counter) -> tuple[Tenso
 def _of_subset(a: Tensor, b: Tensor, size: int, rng: torch.Generator, counter: Counter) -> float:
     mine, theirs = (side[torch.randperm(len(side), generator=rng)[:size]] for side in (a, b))
     counter.advance(1)
-    return _distance(mine, theirs, cubic, "", None).value
+    return _distance(mine, theirs, cubic, ("", ""), None).value
 
 
 def _checked(samples: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
