@@ -68,7 +68,7 @@ def decode(path: Path, fit: Fit) -> Picture | Damaged | TooSmall:
         with Image.open(path, formats=_formats()) as image:
             small = not fit.upscale and min(image.size) < fit.size
             size = image.size
-            animated = image.format in _MANY_FRAMES and bool(getattr(image, "is_animated", False))
+            animated = _many(image)
             upright = None if small else _upright(image, fit)
     # Decoders raise nearly anything on damaged files; whatever it is, the file is named and the reason given.
     except Exception as error:
@@ -76,6 +76,18 @@ def decode(path: Path, fit: Fit) -> Picture | Damaged | TooSmall:
     if upright is None:
         return TooSmall(*size)
     return Picture(_fitted(upright, fit), animated)
+
+
+def whole(path: Path, channels: Literal[1, 3]) -> Picture | Damaged:
+    """The picture in a file at its own size, uint8 (channels, H, W), or what is wrong with it; else as `decode`."""
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            animated = _many(image)
+            image.load()
+            upright = on_white(_turned(_eight_bits(image)))
+    except Exception as error:
+        return Damaged(str(error) or type(error).__name__)
+    return Picture(_planes(upright.convert("L") if channels == 1 else upright), animated)
 
 
 @contextmanager
@@ -94,6 +106,10 @@ def on_white(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _many(image: Image.Image) -> bool:
+    return image.format in _MANY_FRAMES and bool(getattr(image, "is_animated", False))
 
 
 def _formats() -> list[str]:
@@ -134,9 +150,13 @@ def _fitted(image: Image.Image, fit: Fit) -> npt.NDArray[np.uint8]:
     """An RGB picture -> uint8 (C, size, size)."""
     plain = image.convert("L") if fit.channels == 1 else image
     box = _middle(image.size) if fit.crop == "center" else None
-    small = plain.resize((fit.size, fit.size), Image.Resampling.LANCZOS, box=box)
-    media = np.asarray(small, dtype=np.uint8).reshape(fit.size, fit.size, fit.channels)
-    return np.ascontiguousarray(media.transpose(2, 0, 1))
+    return _planes(plain.resize((fit.size, fit.size), Image.Resampling.LANCZOS, box=box))
+
+
+def _planes(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """A grey or RGB picture -> uint8 (1 or 3, H, W)."""
+    pixels = np.asarray(image, dtype=np.uint8).reshape(image.height, image.width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _middle(size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -38,6 +38,14 @@ class Scan:
 
 def scan(root: Path) -> Scan:
     """Every picture below `root`, hidden files and folders left out. Raises DataError when there are not two."""
+    found = survey(root)
+    if len(found.files) == 1:
+        raise DataError(f"{root} holds one picture; two are the least: one to train on, one held out. Add some.")
+    return found
+
+
+def survey(root: Path) -> Scan:
+    """As `scan`, but one picture is enough. Raises DataError where there is none."""
     if not root.is_dir():
         state = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"the folder {root} {state}. Give `path:` a folder of pictures.")
@@ -48,7 +56,9 @@ def scan(root: Path) -> Scan:
             files.append(_found(root, path))
         elif path.name not in METADATA or path.parent != root:
             ignored[path.suffix.lower() or path.name] += 1
-    _check_count(root, len(files), ignored)
+    if not files:
+        others = f" (what is there: {listing(ignored)})" if ignored else ""
+        raise DataError(f"{root} holds no picture{others}. Pictures end in: {' '.join(sorted(EXTENSIONS))}.")
     return Scan(root, tuple(sorted(files, key=lambda found: found.name)), ignored)
 
 
@@ -81,14 +91,6 @@ def _found(root: Path, path: Path) -> Found:
     except OSError:
         return Found(path, name, -1, -1)
     return Found(path, name, state.st_size, state.st_mtime_ns)
-
-
-def _check_count(root: Path, count: int, ignored: Counter[str]) -> None:
-    if count == 0:
-        others = f" (what is there: {listing(ignored)})" if ignored else ""
-        raise DataError(f"{root} holds no picture{others}. Pictures end in: {' '.join(sorted(EXTENSIONS))}.")
-    if count == 1:
-        raise DataError(f"{root} holds one picture; two are the least: one to train on, one held out. Add some.")
 
 
 def listing(extensions: Counter[str]) -> str:

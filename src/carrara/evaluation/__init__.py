@@ -4,8 +4,13 @@ measure      the Fréchet distance with its floor and ceiling: frechet, yardstic
  ├ features     pictures as a pretrained network sees them: efficientnet, inception
  ├ statistics   their mean and covariance in batches; frechet, the distance between two of these
  └ cache        what real pictures give, kept from run to run
+streaming    the features of a set of any size: in parts, kept, resumed, shared by processes
+ └ folder      a folder of pictures as such a set: picture_folder
+kernels      kernel distances between the same features: kid, cmmd
 diversity    precision, recall and pairwise distances, between the same features
-neighbours   the nearest training picture of each sample: memorisation
+neighbours   the nearest training picture of each sample: memorisation; feature_neighbours, the same by features
+captions     whether samples show what was asked: CLIP score, R-precision
+ └ clip        what embeds pictures and sentences in one space: Clip; clip_folder reads one from the disk
 reader       a classifier that reads the class of samples: Reader
 studies      all of these of one model, sampled in many ways: Study, STUDIES
 """
