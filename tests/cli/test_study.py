@@ -102,7 +102,10 @@ def test_ctrl_c_says_how_to_go_on(mine: Path, cheap: str, here: Path) -> None:
 
 
 REFUSED = {
-    "an unknown study": ("--study nois", "there is no study 'nois': did you mean 'noise'? allowed: noise"),
+    "an unknown study": (
+        "--study nois",
+        "there is no study 'nois': did you mean 'noise'? allowed: guidance, noise, steps",
+    ),
     "with metrics": ("--study noise --metrics frechet", "--study noise chooses --metrics itself; leave it out"),
     "with settings": ("--study noise --steps 3 --eta 0", "chooses --steps and --eta itself; leave them out"),
     "values alone": ("--values 3", "name the study too, such as --study noise"),

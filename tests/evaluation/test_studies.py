@@ -83,6 +83,10 @@ def figures(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: cell[name] for name in ("line", "x", *NOISE.measures)} for cell in result["cells"]]
 
 
+def other_plan(name: str, model: Model, digits: Dataset, folder: Path, *values: float, **changes: Any) -> Plan:
+    return planned(STUDIES[name], model, digits, folder, n=N, values=values, features=Pooled(), **changes)
+
+
 @pytest.fixture
 def walks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Any]]:
     """Each batch walked: its seeds and its settings."""
@@ -314,3 +318,39 @@ def test_a_process_without_gaussian_noise_is_refused(model: Model, digits: Datas
     other = dataclasses.replace(model, denoiser=Other())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="this model's process is Masked"):
         plan(other, digits, tmp_path)
+
+
+def test_every_line_of_steps_makes_just_so_many_evaluations(model: Model, digits: Dataset, tmp_path: Path) -> None:
+    """Also the one of two evaluations a step, whose last step has one: it has no point at an even number."""
+    found = other_plan("steps", model, digits, tmp_path, 3, 6).cells
+    assert all(sampling.passes() == cell.x for cell, sampling in found)
+    steps = {(cell.line, cell.x): sampling.steps for cell, sampling in found}
+    assert steps["ddim", 6] == 6 and steps["heun", 3] == 2 and ("heun", 6) not in steps
+    assert {sampling.times["kind"] for cell, sampling in found if cell.line == "adams, logistic"} == {"logistic"}
+    with pytest.raises(InputError, match=r"2\.5 is no number of evaluations"):
+        other_plan("steps", model, digits, tmp_path, 2.5)
+
+
+def test_guidance_is_studied_by_what_is_read(model: Model, digits: Dataset, tmp_path: Path) -> None:
+    """A cell for each scale, in order; the page draws the Fréchet distance against the share read as asked."""
+    asked = other_plan("guidance", model, digits, tmp_path, 3.0, 1.0)
+    assert [(cell.x, sampling.guidance_scale) for cell, sampling in asked.cells] == [(1, 1), (3, 3)]
+    result = run(asked)
+    assert result["heldout"]["read"] > 0.9 and result["noise"]["read"] < 0.5
+    assert all(0 <= cell["read"] <= 1 for cell in result["cells"]) and "guidance_scale" not in result["sampling"]
+    page = write_page(asked.study, result, sheets(asked), tmp_path / "guidance.html").read_text()
+    assert "each scale of guidance" in page and "scale 1 … 3" in page and "share read as asked" in page
+
+
+@pytest.mark.parametrize("scales", [(), (1.0, 1.0), (-1.0,)])
+def test_scales_that_are_none_are_refused(
+    model: Model, digits: Dataset, tmp_path: Path, scales: tuple[float, ...]
+) -> None:
+    with pytest.raises(InputError, match="different scales of 0 or more"):
+        other_plan("guidance", model, digits, tmp_path, *scales)
+
+
+def test_guidance_needs_a_condition(digits: Dataset, tmp_path: Path) -> None:
+    plain = build(read("digits", ["network.width=8", "condition={kind: none}"]), digits.shape, digits.classes)
+    with pytest.raises(InputError, match="needs a model with a condition"):
+        other_plan("guidance", plain, digits, tmp_path, 1.0)

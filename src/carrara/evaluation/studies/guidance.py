@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 LINE = "guided"
 
 QUESTION = """\
-Classifier-free guidance moves the belief away from what the network believes without its condition: belief = weak + scale · (strong − weak), \
-and scale 1 is none. More of it shows what was asked for more plainly, and shows less of everything else: pictures become alike.
+Classifier-free guidance moves the belief away from what the network believes without its condition: belief = weak + scale · \
+(strong − weak), and scale 1 is none. More of it shows what was asked for more plainly, and shows less of everything else: \
+pictures become alike.
 
-So two figures are drawn against each other, a point for each scale: how many samples are read as what was asked for, and how far all of them \
-together lie from real pictures. The lower right is where one would like to be. Recall, and the distance between pictures of one class, tell what \
-was lost on the way."""
+So two figures are drawn against each other, a point for each scale: how many samples are read as what was asked for, and how \
+far all of them together lie from real pictures. The lower right is where one would like to be. Recall, and the distance between \
+pictures of one class, tell what was lost on the way."""
 
 CURVE = "Each point is a scale, in their order from the one end of the line to the other."
 

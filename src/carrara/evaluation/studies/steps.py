@@ -23,11 +23,12 @@ LINES: dict[str, dict[str, Any]] = {
 """What each line is sampled with; the grid is the recipe's own where none is named."""
 
 QUESTION = """\
-Every evaluation of the network costs the same, whichever sampler asks for it. Here the same seeds are walked by several samplers with the \
-same numbers of evaluations, so that a point further down on the same value is a better picture for the same money.
+Every evaluation of the network costs the same, whichever sampler asks for it. Here the same seeds are walked by several \
+samplers with the same numbers of evaluations, so that a point further down on the same value is a better picture for the same \
+money.
 
-A sampler of two evaluations a step takes half as many steps; where that does not come out even, its line has no point. Samplers with noise \
-need many steps, but go on to improve where others have long converged to the network's own error."""
+A sampler of two evaluations a step, but one in the last, makes odd numbers of them: at an even one its line has no point. \
+Samplers with noise need many steps, but go on to improve where others have long converged to the network's own error."""
 
 
 def cells(model: Model, values: Sequence[float]) -> list[Cell]:
@@ -70,7 +71,7 @@ STEPS = Study(
     title="Evaluations and quality",
     question=QUESTION,
     axis="evaluations",
-    values=(4, 8, 16, 32, 64),
+    values=(5, 9, 17, 33, 65),
     sets=("sampler", "steps", "times", "options"),
     cells=cells,
     measures=("frechet", "precision", "recall", "coverage"),
