@@ -19,6 +19,7 @@ from torch import Tensor
 
 from carrara.errors import InputError, nearest
 from carrara.evaluation.features import checked_colours
+from carrara.evaluation.frechet import Normal, frechet_distance
 from carrara.evaluation.inception_network import CLASSES, DIM, SIZE, SPATIAL_DIM, InceptionV3, Outputs
 from carrara.evaluation.inception_weights import Weights
 from carrara.evaluation.resizers import RESIZERS
@@ -101,3 +102,14 @@ def inception_spatial(
     """The features of sFID, 2023-d: 7 channels at 17 × 17 places, in the middle of the network. Arguments as `inception`."""
     pooled = inception(weights, sha256, resizer)
     return replace(pooled, name=f"inception-v3-2015-12-05-spatial@{SIZE}", dim=SPATIAL_DIM, layer="spatial")
+
+
+def sfid(spatial: Tensor, reference: Tensor | Normal) -> float:
+    """The sFID of spatial features (N, 2023), N ≥ 2, from others (M, 2023) or their Normal: their Fréchet distance.
+
+    It sees where things are in the picture, which the pooled features of FID have forgotten. Otherwise InputError.
+    """
+    known = reference if isinstance(reference, Normal) else Normal.of_features(reference)
+    if spatial.shape[1:] != (SPATIAL_DIM,):
+        raise InputError(f"sFID is of spatial features (N, {SPATIAL_DIM}); got {tuple(spatial.shape)}")
+    return frechet_distance(Normal.of_features(spatial), known)

@@ -170,4 +170,3 @@ def folded(weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, var: Tens
     factor = scale.double() / (var.double() + EPSILON).sqrt()
     bias = shift.double() - mean.double() * factor
     return (weight.double() * factor[:, None, None, None]).float(), bias.float()
-
