@@ -124,8 +124,8 @@ def last_layer() -> tuple[Tensor, Tensor]:
 
 def torchvision_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """pytorch-fid's state dict: torchvision's names, written out from the graph's by hand where they are irregular."""
-    blocks = "5b 5c 5d 6a 6b 6c 6d 6e 7a 7b 7c".split()
-    stem = "1a_3x3 2a_3x3 2b_3x3 3b_1x1 4a_3x3".split()
+    blocks = ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"]
+    stem = ["1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3"]
     found = {}
     for key in (key for key in state if key.endswith(".weight")):
         parts = key.split(".")[1:-1]
@@ -229,7 +229,7 @@ def test_a_file_of_another_content_than_named_is_refused(tmp_path: Path) -> None
     path.write_bytes(b"weights")
     with pytest.raises(InputError, match=f"its SHA-256 is {hashlib.sha256(b'weights').hexdigest()}, not {'0' * 64}"):
         load_features(f"inception:{path}#{'0' * 64}")
-    with pytest.raises(InputError, match="no file.*absent"):
+    with pytest.raises(InputError, match=r"no file.*absent"):
         inception(tmp_path / "absent.pt")
 
 

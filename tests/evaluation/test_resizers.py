@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from photographs import photographs
 from PIL import Image
 from torch import Tensor
 
 from carrara.evaluation.resizers import RESIZERS, clean, tensorflow
-from photographs import photographs
 
 
 def by_pillow(image: Tensor, size: int) -> Tensor:

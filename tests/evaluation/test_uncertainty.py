@@ -133,7 +133,7 @@ def test_what_cannot_be_estimated_is_refused() -> None:
         bootstrap(world.samples(1, 0), reference)
     with pytest.raises(InputError, match="at least 2 replicates; got 1"):
         bootstrap(world.samples(9, 0), reference, replicates=1)
-    with pytest.raises(InputError, match="3 parts.*need 6 pictures; got 5"):
+    with pytest.raises(InputError, match=r"3 parts.*need 6 pictures; got 5"):
         at_infinity(world.samples(5, 0), reference)
     with pytest.raises(InputError, match="need 6 pictures; got 4"):
         at_infinity(world.samples(9, 0), world.reals(4, 0))

@@ -208,4 +208,9 @@ def estimate(
     reach = NormalDist().inv_cdf((1 + level) / 2) * deviation
     n, dim = features.shape
     ends = (line.value - reach, line.value + reach)
-    return Estimate(value, line.value, *ends, deviation, level, replicates, n, dim, caution(n, dim))
+    return Estimate(value, line.value, *ends, deviation, level, replicates, n, dim, _caution(n, dim))
+
+
+def _caution(n: int, dim: int) -> str | None:
+    said = caution(n, dim)
+    return said and f"{said}; part of the bias is left at infinite n"
