@@ -84,7 +84,7 @@ def test_one_pass_gives_all_layers(features: InceptionFeatures) -> None:
 def test_they_say_what_decides_their_values(features: InceptionFeatures) -> None:
     assert features.name == "inception-v3-2015-12-05@299" and features.sha256 == PACKAGED
     assert features.resizer == "clean: antialiased bicubic of uint8"
-    assert load_features("inception-tensorflow").resizer.startswith("tensorflow: ")
+    assert load_features("inception_tensorflow").resizer.startswith("tensorflow: ")
     with pytest.raises(InputError, match="did you mean 'clean'"):
         inception(resizer="claen")
 

@@ -113,11 +113,12 @@ def test_every_size_is_of_all_the_pictures() -> None:
 
 def test_an_estimate_says_what_it_depends_on_and_is_kept_as_json() -> None:
     world = World(30)
-    few, many = (estimate(world.samples(n, 0), world.reference, replicates=20) for n in (30, 31))
+    few, some, many = (estimate(world.samples(n, 0), world.reference, replicates=20) for n in (30, 31, 91))
     assert Estimate(**json.loads(json.dumps(few.as_dict()))) == few
     assert few.caution is not None and "n = 30 is not above the 30 features" in str(few)
-    assert many.caution is None and "at n = 31" in str(many) and "95% interval" in str(many)
-    assert many.low < many.infinite < many.high and (many.n, many.dim, many.replicates) == (31, 30, 20)
+    assert some.caution == "parts of 10 pictures in 30 dimensions leave some of the bias at infinite n"
+    assert many.caution is None and "at n = 91" in str(many) and "95% interval" in str(many)
+    assert many.low < many.infinite < many.high and (many.n, many.dim, many.replicates) == (91, 30, 20)
 
 
 def test_equal_pictures_are_measured_and_give_no_interval() -> None:

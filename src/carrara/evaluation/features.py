@@ -25,8 +25,8 @@ from carrara.plugins import find
 FEATURES: dict[str, str] = {
     "efficientnet": "carrara.evaluation.efficientnet:efficientnet",
     "inception": "carrara.evaluation.inception:inception",
-    "inception-spatial": "carrara.evaluation.inception:inception_spatial",
-    "inception-tensorflow": "carrara.evaluation.inception:inception_tensorflow",
+    "inception_spatial": "carrara.evaluation.inception:inception_spatial",
+    "inception_tensorflow": "carrara.evaluation.inception:inception_tensorflow",
 }
 """kind -> dotted path of a function that returns Features."""
 

@@ -1,8 +1,8 @@
 """Features of FID's InceptionV3, the ones published FID, sFID and Inception Scores are computed with.
 
     inception              pool, 2048, resized as clean-fid does           FID as clean-fid reports it
-    inception-tensorflow   pool, 2048, resized as TensorFlow 1 does        FID as the reference reports it
-    inception-spatial      17 × 17 × 7 places, resized as TensorFlow 1     sFID
+    inception_tensorflow   pool, 2048, resized as TensorFlow 1 does        FID as the reference reports it
+    inception_spatial      17 × 17 × 7 places, resized as TensorFlow 1     sFID
 
 Sources: GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, Heusel et al., 2017.
 sFID: Generating Images with Sparse Representations, Nash et al., 2021, which names `mixed_6/conv` of the graph.
