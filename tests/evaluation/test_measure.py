@@ -103,6 +103,12 @@ def test_it_is_kept_as_json(digits: Dataset) -> None:
     assert found.dataset == "digits" and found.sha256 == Pooled().sha256
 
 
+def test_too_few_pictures_for_the_features_are_said_to_be(digits: Dataset) -> None:
+    few, many = frechet(noise(16), digits, Pooled()), frechet(noise(17), digits, Pooled())
+    assert few.caution is not None and str(few).endswith(f"; {few.caution}") and "n = 16" in few.caution
+    assert many.caution is None
+
+
 def test_what_is_cached_is_not_computed_again_and_changes_nothing(digits: Dataset, cache: Path) -> None:
     features = Pooled()
     first = frechet(noise(50), digits, features)

@@ -26,7 +26,7 @@ SAMPLERS = (
     "unipc",
 )
 TIMES = ("karras", "logistic", "logsnr", "shifted", "trailing", "tuned", "uniform")
-FEATURES = ("efficientnet", "inception")
+FEATURES = ("efficientnet", "inception", "inception_spatial", "inception_tensorflow")
 BACKENDS = ("openvino", "openvino-f32", "torch", "torch-bf16")
 METRICS = ("classes", "frechet", "neighbours", "nll")
 STUDIES = ("guidance", "noise", "steps")

@@ -7,6 +7,7 @@ input size and the same resizer. So each `Features` carries all three, and every
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +15,23 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from carrara import files
 from carrara.errors import DamagedFile, InputError
 from carrara.evaluation.inputs import checked_images
+from carrara.evaluation.resizers import clean
 from carrara.plugins import find
 
 FEATURES: dict[str, str] = {
     "efficientnet": "carrara.evaluation.efficientnet:efficientnet",
     "inception": "carrara.evaluation.inception:inception",
+    "inception_spatial": "carrara.evaluation.inception:inception_spatial",
+    "inception_tensorflow": "carrara.evaluation.inception:inception_tensorflow",
 }
 """kind -> dotted path of a function that returns Features."""
+
+OF_A_FILE = frozenset(kind for kind in FEATURES if kind.startswith("inception"))
+"""The kinds that may be given a weights file of the user's own."""
 
 RESIZER = "antialiased bicubic"
 
@@ -75,7 +81,7 @@ class NetworkFeatures:
 
     @torch.inference_mode()
     def _forward(self, images: Tensor) -> Tensor:
-        return self.network(resized(images, self.size))
+        return self.network(clean(images, self.size))
 
 
 def checked_colours(images: Tensor) -> Tensor:
@@ -88,23 +94,29 @@ def checked_colours(images: Tensor) -> Tensor:
     return images
 
 
-def resized(images: Tensor, size: int) -> Tensor:
-    """Float32 images (B, 3, size, size), values 0 to 255, of uint8 ones (B, 1 or 3, H, W).
-
-    Bicubic with a filter as wide as the reduction, in floating point and without rounding, as Pillow does in
-    mode F; what overshoots is clipped.
-    Source: On Aliased Resizing and Surprising Subtleties in GAN Evaluation, Parmar, Zhang and Zhu, 2022.
-    """
-    pixels = F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True, align_corners=False)
-    # Channels last: float32 convolutions are 1.3 to 2.5 times as fast on a CPU.
-    rgb = pixels.clamp_(0, 255).expand(-1, 3, -1, -1)
-    return rgb.contiguous(memory_format=torch.channels_last)
-
-
 def load_features(kind: str) -> Features:
-    """The Features of a kind in FEATURES, or of a dotted path "my_lab.features:mine"; otherwise InputError."""
-    build: Callable[[], Features] = find("features", kind, FEATURES)
-    return build()
+    """The Features of a kind in FEATURES, or of a dotted path "my_lab.features:mine"; otherwise InputError.
+
+    "inception:PATH" takes the weights from a file, whose content must be known; one that is not is allowed by its
+    SHA-256 behind it, "inception:PATH#SHA256".
+    """
+    name, colon, path = kind.partition(":")
+    if not (colon and name in FEATURES):
+        build: Callable[[], Features] = find("features", kind, FEATURES)
+        return build()
+    if name not in OF_A_FILE or not path:
+        raise InputError(
+            f"the features {kind!r} name no weights file that can be read: allowed are "
+            f"{', '.join(f'{kind}:PATH' for kind in sorted(OF_A_FILE))}"
+        )
+    return _of_file(name, path)
+
+
+def _of_file(name: str, path: str) -> Features:
+    named = re.fullmatch(r"(.+)#([0-9a-fA-F]{64})", path)
+    file, sha256 = named.groups() if named else (path, None)
+    build: Callable[[Path, str | None], Features] = find("features", name, FEATURES)
+    return build(Path(file).expanduser(), sha256)
 
 
 def package_file(package: str, inside: str) -> Path | None:

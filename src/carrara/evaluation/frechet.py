@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carrara.errors import InputError
+from carrara.errors import InputError, NonFinite
 from carrara.evaluation.statistics import Moments
 
 
@@ -31,10 +31,27 @@ class Normal:
     @classmethod
     def of(cls, moments: Moments) -> Normal:
         """The Normal with these moments; reuse it to measure many sets against one."""
-        values, vectors = torch.linalg.eigh(moments.cov)
+        return cls.with_covariance(moments.mean, moments.cov)
+
+    @classmethod
+    def with_covariance(cls, mean: Tensor, cov: Tensor) -> Normal:
+        """The Normal with this mean (dim,) and covariance (dim, dim), both float64."""
+        values, vectors = torch.linalg.eigh(cov)
         # What is below the rounding of the largest eigenvalue is no direction of the data.
-        real = values > values[-1] * moments.dim * torch.finfo(values.dtype).eps
-        return cls(moments.mean, vectors[:, real] * values[real].sqrt())
+        real = values > values[-1] * len(mean) * torch.finfo(values.dtype).eps
+        return cls(mean, vectors[:, real] * values[real].sqrt())
+
+    @classmethod
+    def of_features(cls, features: Tensor) -> Normal:
+        """The Normal with the moments of features (N, dim), N ≥ 2, found without their covariance.
+
+        Raises InputError for fewer, NonFinite where they are not finite.
+        """
+        features = checked_features(features)
+        mean = features.mean(0)
+        rows = (features - mean) / (len(features) - 1) ** 0.5
+        # The rows are a factor themselves; where there are more of them than features, R of their QR is a smaller one.
+        return cls(mean, rows.T if len(rows) <= len(mean) else torch.linalg.qr(rows, mode="r").R.T)
 
 
 def frechet_distance(a: Moments | Normal, b: Moments | Normal) -> float:
@@ -51,3 +68,19 @@ def frechet_distance(a: Moments | Normal, b: Moments | Normal) -> float:
     traces = a.factor.square().sum() + b.factor.square().sum()
     overlap = torch.linalg.svdvals(a.factor.T @ b.factor).sum()
     return max(0.0, float(means + traces - 2 * overlap))
+
+
+def caution(n: int, dim: int) -> str | None:
+    """What must be said of a distance of n pictures in dim dimensions; None where there are enough of them."""
+    if n > dim:
+        return None
+    return f"n = {n} is not above the {dim} features: the covariance is singular, compare at this n only"
+
+
+def checked_features(features: Tensor) -> Tensor:
+    """Float64 features (N, dim), N ≥ 2; otherwise InputError, NonFinite where they are not finite."""
+    if features.ndim != 2 or len(features) < 2:
+        raise InputError(f"features must have the shape (N, dim) with N at least 2; got {tuple(features.shape)}")
+    if not torch.isfinite(features).all():
+        raise NonFinite("features hold NaN or infinity: the network that made them, or its input, is broken")
+    return features.detach().cpu().double()

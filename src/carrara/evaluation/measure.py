@@ -28,7 +28,7 @@ from torch import Tensor
 from carrara.errors import InputError
 from carrara.evaluation.cache import Key, cache_folder, find, keep
 from carrara.evaluation.features import Features, load_features
-from carrara.evaluation.frechet import Normal, frechet_distance
+from carrara.evaluation.frechet import Normal, caution, frechet_distance
 from carrara.evaluation.inputs import Counter, Progress, batches, checked_samples, gathered, shuffled
 from carrara.evaluation.statistics import Moments
 
@@ -55,16 +55,19 @@ class Frechet:
     features: str
     sha256: str
     resizer: str
+    caution: str | None = None
+    """What must be said of a distance of so few pictures; None where there are more than features."""
 
-    def as_dict(self) -> dict[str, str | int | float]:
+    def as_dict(self) -> dict[str, str | int | float | None]:
         """All fields, as JSON takes them."""
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
         chosen = f", the first of {self.given} samples" if self.given > self.n else ""
+        warned = f"; {self.caution}" if self.caution else ""
         return (
             f"Fréchet {_short(self.value)} (floor {_short(self.floor)}, ceiling {_short(self.ceiling)}; "
-            f"n = {self.n}{chosen}, reference {self.reference}, {self.features}, {self.resizer})"
+            f"n = {self.n}{chosen}, reference {self.reference}, {self.features}, {self.resizer}){warned}"
         )
 
 
@@ -105,6 +108,7 @@ class Yardstick:
             features=self.features.name,
             sha256=self.features.sha256,
             resizer=self.features.resizer,
+            caution=caution(min(self.n, self.reference_n), self.features.dim),
         )
 
 
