@@ -9,21 +9,19 @@ import sys
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks.result import report
 from carrara.cli.voice import Voice
-from carrara.data import Dataset, Split, load
-from carrara.evaluation.cache import Key, cache_folder, find, keep
+from carrara.data import Dataset, load
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.frechet import Normal
-from carrara.evaluation.inputs import Counter, gathered, shuffled
+from carrara.evaluation.inputs import shuffled
+from carrara.evaluation.streaming import Selected, features_of
 from carrara.evaluation.uncertainty import at_infinity, estimate
 
 SIZES = (1000, 2000, 5000, 10_000)
 REFERENCE = 10_000
-CHUNK = 250
 NOTES = {
     "floor": "FID of n held-out pictures from the reference: what a perfect model scores",
     "infinite": "extrapolated to infinitely many held-out pictures; what is left is the reference's own bias",
@@ -32,35 +30,15 @@ NOTES = {
 }
 
 
-def features_of(split: Split, n: int, key: dict[str, str], features: Features, counter: Counter) -> Tensor:
-    """Features (n, dim) of the first n pictures of a split in its shuffled order, kept chunk by chunk."""
-    rows = shuffled(len(split), n)
-    found: list[Tensor] = []
-    for start in range(0, n, CHUNK):
-        chunk = rows[start : start + CHUNK]
-        name: Key = {**key, "start": start, "n": len(chunk), "of": len(split)}
-        kept = find(name, cache_folder())
-        if kept is None:
-            kept = {"features": features(gathered(split.media, chunk))}
-            keep(name, kept, cache_folder())
-        counter.advance(len(chunk))
-        found.append(kept["features"])
-    return torch.cat(found)
-
-
 def both_sets(dataset: Dataset, features: Features, reference_n: int, heldout_n: int) -> tuple[Tensor, Tensor]:
-    """The features of training pictures and of held-out ones."""
-    key = {
-        "what": "features",
-        "dataset": dataset.fingerprint,
-        "features": features.name,
-        "sha256": features.sha256,
-        "resizer": features.resizer,
-    }
+    """The features of training pictures and of held-out ones, the first of each in its shuffled order."""
+    sizes = ((dataset.train, reference_n, "training pictures"), (dataset.heldout, heldout_n, "held-out pictures"))
     with Voice().counting() as progress:
-        counter = Counter(reference_n + heldout_n, partial(progress, "features"))
-        train = features_of(dataset.train, reference_n, {**key, "split": "train"}, features, counter)
-        return train, features_of(dataset.heldout, heldout_n, {**key, "split": "heldout"}, features, counter)
+        train, heldout = (
+            features_of(Selected(split.media, shuffled(len(split), n)), features, progress=partial(progress, words))
+            for split, n, words in sizes
+        )
+    return train, heldout
 
 
 def floors(train: Tensor, heldout: Tensor) -> dict[str, Any]:
