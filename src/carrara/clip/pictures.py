@@ -1,0 +1,75 @@
+"""What a picture is made of: an ImageNet network's view of it at several depths, or its colours alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carrara.evaluation.efficientnet import SHA256, SIZE, network
+from carrara.evaluation.features import checked_colours, resized
+
+SIDE = 4
+"""Into how many parts a picture's side is divided for its colours."""
+DEPTHS = (0, 2, 4, 7, 10, 14)
+"""The blocks of EfficientNet-Lite0 that are listened to: the last of each stage but the last two, which the end stands for."""
+DIM = 1792
+
+
+class Pixels:
+    """The mean colours of 4 × 4 parts of a picture: the little that needs no network."""
+
+    name, dim, sha256 = f"pixels@{SIDE}", 3 * SIDE**2, ""
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Float32 (B, 48), from 0 to 1, of uint8 images (B, C, H, W), C = 1 or 3; otherwise InputError."""
+        colours = checked_colours(images).float() / 255
+        return F.adaptive_avg_pool2d(colours, SIDE).flatten(1).expand(-1, self.dim)
+
+
+@dataclass(frozen=True)
+class Depths:
+    """Features of a network at several depths, each channel averaged over the picture, and the picture's colours."""
+
+    name: str
+    dim: int
+    sha256: str
+    size: int
+    network: Callable[[Tensor], Tensor] = field(repr=False)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Float32 (B, dim) of uint8 images (B, C, H, W), C = 1 or 3; otherwise InputError."""
+        images = checked_colours(images)
+        return torch.cat([self.network(resized(images, self.size)), Pixels()(images)], dim=1)
+
+
+def efficientnet() -> Depths:
+    """EfficientNet-Lite0 at 112 × 112: what it was trained for is in its last channels, and colours and edges in its first.
+
+    Raises MissingExtra without the packages of `carrara[eval]`, DamagedFile on other weights.
+    """
+    return Depths(f"efficientnet-lite0-depths@{SIZE}", DIM, SHA256, SIZE, _Listening(network()))
+
+
+class _Listening(nn.Module):
+    """(B, 3, H, W), values 0 to 255 -> the means of the channels after each of DEPTHS, and at the end."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+        self.heard: list[Tensor] = []
+        for depth in DEPTHS:
+            network._blocks[depth].register_forward_hook(self._hear)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.heard = []
+        end: Tensor = self.network.extract_features((images - 127) / 128).mean((2, 3))
+        return torch.cat([end, *self.heard], dim=1)
+
+    def _hear(self, module: nn.Module, given: Any, out: Tensor) -> None:
+        self.heard.append(out.mean((2, 3)))
