@@ -251,6 +251,12 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     return model
 
 
+def kind_of(path: str | Path) -> str:
+    """The kind of model in a model folder, or in the folder of a finished run. Raises InputError where there is none."""
+    kind: str = files.read_json(model_folder(path) / DESCRIPTION).get("kind", DIFFUSION)
+    return kind
+
+
 def check_kind(about: Mapping[str, Any], folder: Path, wanted: str) -> None:
     """Raises InputError unless the description of a model folder is in this carrara's format, and of the kind that is wanted."""
     if about.get("format") != FORMAT:

@@ -157,6 +157,7 @@ def work(run: Run, voice: Voice) -> None:
 def conclude(run: Run, voice: Voice) -> None:
     """Writes the report where it is missing or older than the model, and says where everything is."""
     from carrara.cli.training import duration
+    from carrara.model import Model
     from carrara.training.run import MODEL
 
     heldout = run.figures.get("heldout_loss_ema")
@@ -164,9 +165,10 @@ def conclude(run: Run, voice: Voice) -> None:
     voice.say(f"complete    {run.learner.images:,} images in {duration(run.seconds)}{measured}")
     voice.say(f"model       {run.folder / MODEL}")
     report = written_report(run.folder, voice)
-    after = shlex.join(["carrara", "sample", str(run.folder)])
+    after = shlex.join(["carrara", "sample", str(run.folder)]) if isinstance(run.model, Model) else None
     voice.say(f"report      {report}")
-    voice.say(f"next        {after}")
+    if after is not None:
+        voice.say(f"next        {after}")
     voice.tell(
         event="end",
         images=run.learner.images,

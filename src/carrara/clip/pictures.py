@@ -28,7 +28,7 @@ class Pixels:
     def __call__(self, images: Tensor, /) -> Tensor:
         """Float32 (B, 48), from 0 to 1, of uint8 images (B, C, H, W), C = 1 or 3; otherwise InputError."""
         colours = checked_colours(images).float() / 255
-        return F.adaptive_avg_pool2d(colours, SIDE).flatten(1).expand(-1, self.dim)
+        return F.adaptive_avg_pool2d(colours, SIDE).expand(-1, 3, -1, -1).flatten(1)
 
 
 @dataclass(frozen=True)

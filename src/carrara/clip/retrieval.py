@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from carrara.data.batches import order
 from carrara.errors import InputError
 
 AT = (1, 5, 10)
+HELDOUT_SEED = 0x5EED
+HELDOUT_PAIRS = 512
+"""The more pairs there are to confuse, the harder it is to be found: figures are of at most so many, always the same."""
+
+
+def picked(count: int) -> npt.NDArray[np.int64]:
+    """Which of `count` held-out pairs retrieval is measured on, and in which order."""
+    return order(count, HELDOUT_SEED, 0, min(HELDOUT_PAIRS, count))
+
+
+def figures(similarity: Tensor) -> dict[str, float]:
+    """All that this page can tell of a similarity (N, N), pictures × texts, a pair's own on the diagonal."""
+    shuffled, others = true_above_shuffled(similarity), true_above_others(similarity)
+    return {"true_above_shuffled": shuffled, "true_above_others": others, **recalls(similarity)}
 
 
 def ranks(similarity: Tensor) -> Tensor:
@@ -25,7 +42,7 @@ def recalls(similarity: Tensor) -> dict[str, float]:
     """
     _check(similarity)
     of_texts, of_pictures = ranks(similarity.T), ranks(similarity)
-    found = {}
+    found: dict[str, float] = {}
     for name, rank in (("text_to_image", of_texts), ("image_to_text", of_pictures)):
         found |= {f"{name}_at_{k}": float((rank <= k).double().mean()) for k in AT}
     return found

@@ -18,18 +18,18 @@ FOUND = 5
 
 
 def found_pictures(
-    media: npt.NDArray[np.uint8], captions: Sequence[str], similarity: Tensor, rows: int
+    media: npt.NDArray[np.uint8], captions: Sequence[str], similarity: Tensor, rows: Sequence[int]
 ) -> Image.Image:
-    """The first `rows` captions, a row each: the caption's own picture, a gap, then the 5 of all that are nearest to it.
+    """The captions of these rows, one each: the caption's own picture, a gap, then the 5 of all that are nearest to it.
 
     media: uint8 (N, C, H, W); similarity: (N, N), pictures × captions.
     """
     shown = min(FOUND, len(media))
-    best = nearest(similarity.T, shown)[:rows]
+    best = nearest(similarity.T, shown)
     blank = np.full_like(media[:1], 255)
-    tiles = [np.concatenate([media[[row]], blank, media[found]]) for row, found in enumerate(best)]
+    tiles = [np.concatenate([media[[row]], blank, media[best[row]]]) for row in rows]
     labels = ["its own", "", *(str(place + 1) for place in range(shown))]
-    return labelled_grid(np.concatenate(tiles), captions[:rows], labels)
+    return labelled_grid(np.concatenate(tiles), [captions[row] for row in rows], labels)
 
 
 def nearest(similarity: Tensor, count: int) -> npt.NDArray[np.int64]:

@@ -70,7 +70,8 @@ class Sentences:
         given = self.tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
         hidden: Tensor = self.network(**given).last_hidden_state.float()  # B N dim
         mask = given["attention_mask"][..., None].float()
-        return (hidden * mask).sum(1) / mask.sum(1)
+        mean: Tensor = (hidden * mask).sum(1) / mask.sum(1)
+        return mean
 
 
 def minilm() -> Sentences:
@@ -87,14 +88,15 @@ def minilm() -> Sentences:
         from transformers.utils import logging
     except ImportError as error:
         raise MissingExtra("transformers", "text", PURPOSE) from error
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    bars: Any = logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         network = AutoModel.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     finally:
         if shown:
-            logging.enable_progress_bar()
+            bars.enable_progress_bar()
     return Sentences("all-minilm-l6-v2", DIM, SHA256, network.eval().requires_grad_(False), tokenizer)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from carrara.clip import losses
 from carrara.clip.encoders import encoded, kept
 from carrara.clip.model import ClipModel, build
-from carrara.clip.retrieval import recalls, true_above_others, true_above_shuffled
+from carrara.clip.retrieval import HELDOUT_PAIRS, figures, picked
 from carrara.clip.sheets import PREVIEW, found_pictures
 from carrara.data import Dataset, Split
 from carrara.data.batches import order
@@ -33,8 +33,6 @@ from carrara.training.computing import candidates
 from carrara.training.settings import Training
 from carrara.training.world import World
 
-HELDOUT_SEED = 0x5EED
-HELDOUT_PAIRS = 512
 CLIP = "clip"
 
 
@@ -123,23 +121,18 @@ class Contrastive:
 
     def heldout(self) -> dict[str, float]:
         """The loss among held-out pairs, and how well they are found, always the same pairs."""
-        rows = self._picked()
-        pictures, texts = self._embedded(rows)
-        similarity = pictures @ texts.T
+        rows, similarity = self._heldout()
         with torch.no_grad():
             logits, same = self.heads.logits(similarity), no_contrast(self.heldout_pairs.same[rows])
         loss = self.each(logits, same, slice(0, len(rows)))
-        shuffled = {"true_above_shuffled": true_above_shuffled(similarity)}
-        others = {"true_above_others": true_above_others(similarity)}
-        return {"heldout_loss": float(loss.mean()), **shuffled, **others, **recalls(similarity)}
+        return {"heldout_loss": float(loss.mean()), **figures(similarity)}
 
     def preview(self) -> Image.Image:
         """Held-out captions, each with its own picture and those that are found for it."""
-        rows = self._picked()
-        pictures, texts = self._embedded(rows)
+        rows, similarity = self._heldout()
         split = self.dataset.heldout
         captions = [(split.captions or ())[row] for row in rows]
-        return found_pictures(np.array(split.media[rows]), captions, pictures @ texts.T, min(PREVIEW, len(rows)))
+        return found_pictures(np.array(split.media[rows]), captions, similarity, range(min(PREVIEW, len(rows))))
 
     def blurred(self, standard: Tensor, rng: Streams) -> Tensor:
         """Features (B, D) with some set to 0, the others enlarged, and noise over all: each row from its own stream."""
@@ -151,13 +144,11 @@ class Contrastive:
         same = no_contrast(self.train.same[rows], torch.from_numpy(rows))
         return self.each(self.heads.logits(pictures @ texts.T), same.to(pictures.device), own)
 
-    def _picked(self) -> np.ndarray:
-        count = len(self.dataset.heldout)
-        return order(count, HELDOUT_SEED, 0, min(HELDOUT_PAIRS, count))
-
-    def _embedded(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        known = self.heldout_pairs
-        return self.model.of_pictures(known.pictures[rows]), self.model.of_texts(known.texts[rows])
+    def _heldout(self) -> tuple[np.ndarray, Tensor]:
+        """The held-out pairs that are looked at, and their similarity, pictures × captions."""
+        rows, known = picked(len(self.dataset.heldout)), self.heldout_pairs
+        pictures, texts = self.model.of_pictures(known.pictures[rows]), self.model.of_texts(known.texts[rows])
+        return rows, pictures @ texts.T
 
     def _known(self, side: str, split: Split) -> Known:
         """The features of a split; where several processes train, the first computes them, and the others find them kept."""
@@ -202,14 +193,19 @@ def _check(dataset: Dataset, settings: Training, **given: Any) -> None:
             "with a metadata file"
         )
     if len(dataset.heldout) < 2:
-        raise InputError(f"the data {dataset.name} holds out one pair, which has nothing to be confused with; give more")
+        raise InputError(
+            f"the data {dataset.name} holds out one pair, which has nothing to be confused with; give more"
+        )
     rules = {
         "trainable.dim": (given["dim"] >= 2, "at least 2"),
         "trainable.temperature": (given["temperature"] > 0, "positive"),
         "trainable.dropout": (0 <= given["dropout"] < 1, "at least 0 and below 1"),
         "trainable.noise": (given["noise"] >= 0, "0 or more"),
         "training.batch": (settings.batch >= 2, "2 or more, as a pair is told from the batch's others"),
-        "training.accumulate": (settings.accumulate == 1, "1: a batch's pairs are told from one another, all at once"),
+        "training.accumulate": (
+            settings.accumulate == 1,
+            "1: a batch's pairs are told from one another, all at once",
+        ),
     }
     for name, (holds, rule) in rules.items():
         value = given.get(name.partition(".")[2], getattr(settings, name.partition(".")[2], None))

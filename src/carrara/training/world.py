@@ -51,7 +51,9 @@ class World:
 
     def gather_with_gradient(self, values: Tensor) -> Tensor:
         """The same as `gather`; what any process makes of a value has its gradient in the process that the value is of."""
-        gathered: Tensor = values if self.size == 1 else _Gather.apply(values, self)
+        if self.size == 1:
+            return values
+        gathered: Tensor = _Gather.apply(values, self)  # type: ignore[no-untyped-call]
         return gathered
 
     def told(self, value: Any) -> Any:
@@ -95,10 +97,10 @@ class _Gather(torch.autograd.Function):
         return world.gather(values)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         total = gradient.contiguous().clone()
         dist.all_reduce(total)
-        return total.split(context.count)[context.world.rank], None
+        return torch.split(total, context.count)[context.world.rank], None
 
 
 def join() -> World:
