@@ -28,7 +28,10 @@ RecipeName = Annotated[
 ]
 Minutes = Annotated[
     float | None,
-    typer.Option("--minutes", help=f"How long to train, all in all.  [default: {MINUTES:g}, or as the run began]"),
+    typer.Option(
+        "--minutes",
+        help=f"How long to train, all in all.  [default: as the run began, as the recipe says, or {MINUTES:g}]",
+    ),
 ]
 Teacher = Annotated[Path | None, typer.Option("--teacher", help="The run or model that a distillation learns from.")]
 Images = Annotated[int | None, typer.Option("--images", help="How many images to train on, in place of --minutes.")]
@@ -77,18 +80,19 @@ def opened(
 
     resolved = read(recipe, changes, teacher)
     folder = out or Path("runs", resolved.name)
-    return Run(resolved, folder, asked(minutes, images, folder))
+    return Run(resolved, folder, asked(minutes, images, folder, resolved.sections["training"]["images"]))
 
 
-def asked(minutes: float | None, images: int | None, folder: Path) -> Asked:
-    """How long to train: what was given, or else what the run in the folder began with, or else MINUTES."""
+def asked(minutes: float | None, images: int | None, folder: Path, usual: int | None) -> Asked:
+    """How long to train: what was given, or what the run in the folder began with, or `usual` images, or MINUTES."""
     from carrara import files
     from carrara.training.budget import Asked
     from carrara.training.run import FACTS
 
     if minutes is None and images is None:
         begun = folder / FACTS
-        return Asked(**(files.read_json(begun)["asked"] if begun.is_file() else {"minutes": MINUTES}))
+        new = {"minutes": MINUTES} if usual is None else {"images": usual}
+        return Asked(**(files.read_json(begun)["asked"] if begun.is_file() else new))
     return Asked(minutes, images)
 
 

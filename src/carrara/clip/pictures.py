@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carrara.evaluation.efficientnet import SHA256, SIZE, network
+from carrara.evaluation.efficientnet import SHA256, network
 from carrara.evaluation.features import checked_colours, resized
 
 SIDE = 4
 """Into how many parts a picture's side is divided for its colours."""
 DEPTHS = (0, 2, 4, 7, 10, 14)
 """The blocks of EfficientNet-Lite0 that are listened to: the last of each stage but the last two, which the end stands for."""
-DIM = 1792
+CHANNELS = 1744
+"""What they have together, and the end."""
+SIZES = (112, 224)
+"""The inputs at which it looks: at the smaller it sees the whole, at the larger the parts."""
 
 
 class Pixels:
@@ -33,27 +36,34 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Depths:
-    """Features of a network at several depths, each channel averaged over the picture, and the picture's colours."""
+    """Features of a network at several depths and inputs, each channel averaged over the picture, and the picture's colours."""
 
     name: str
     dim: int
     sha256: str
-    size: int
+    sizes: tuple[int, ...]
     network: Callable[[Tensor], Tensor] = field(repr=False)
+    colours: Pixels = field(default_factory=Pixels, repr=False)
+    batch: int = 16
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, /) -> Tensor:
         """Float32 (B, dim) of uint8 images (B, C, H, W), C = 1 or 3; otherwise InputError."""
-        images = checked_colours(images)
-        return torch.cat([self.network(resized(images, self.size)), Pixels()(images)], dim=1)
+        images, rows = checked_colours(images), torch.empty(len(images), self.dim)
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
+            seen = [self.network(resized(part, size)) for size in self.sizes]
+            rows[start : start + self.batch] = torch.cat([*seen, self.colours(part)], dim=1)
+        return rows
 
 
 def efficientnet() -> Depths:
-    """EfficientNet-Lite0 at 112 × 112: what it was trained for is in its last channels, and colours and edges in its first.
+    """EfficientNet-Lite0: what it was trained for is in its last channels, and colours and edges in its first.
 
     Raises MissingExtra without the packages of `carrara[eval]`, DamagedFile on other weights.
     """
-    return Depths(f"efficientnet-lite0-depths@{SIZE}", DIM, SHA256, SIZE, _Listening(network()))
+    name = f"efficientnet-lite0-depths@{'+'.join(map(str, SIZES))}"
+    return Depths(name, len(SIZES) * CHANNELS + Pixels.dim, SHA256, SIZES, _Listening(network()))
 
 
 class _Listening(nn.Module):

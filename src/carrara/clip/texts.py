@@ -16,7 +16,7 @@ from carrara.errors import InputError, MissingExtra
 from carrara.evaluation.features import package_file, verified
 
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-DIM = 384
+WIDTH = 384
 LONGEST = 128
 """The tokens of a text that are read; the rest is cut off."""
 WORDS_DIM = 1024
@@ -54,7 +54,10 @@ def place(part: str) -> int:
 
 @dataclass(frozen=True)
 class Sentences:
-    """The mean of what a transformer makes of each token of a text."""
+    """What a transformer is given for each token of a text, and what it makes of it, each the mean over the tokens.
+
+    The first tells the words themselves, which the last has blended into what is meant.
+    """
 
     name: str
     dim: int
@@ -68,7 +71,8 @@ class Sentences:
         if not texts:
             return torch.empty(0, self.dim)
         given = self.tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
-        hidden: Tensor = self.network(**given).last_hidden_state.float()  # B N dim
+        layers = self.network(**given, output_hidden_states=True).hidden_states
+        hidden = torch.cat([layers[0], layers[-1]], dim=2).float()  # B N dim
         mask = given["attention_mask"][..., None].float()
         mean: Tensor = (hidden * mask).sum(1) / mask.sum(1)
         return mean
@@ -97,7 +101,9 @@ def minilm() -> Sentences:
     finally:
         if shown:
             bars.enable_progress_bar()
-    return Sentences("all-minilm-l6-v2", DIM, SHA256, network.eval().requires_grad_(False), tokenizer)
+    return Sentences(
+        "all-minilm-l6-v2@first+last", 2 * WIDTH, SHA256, network.eval().requires_grad_(False), tokenizer
+    )
 
 
 def _folder() -> Path:
