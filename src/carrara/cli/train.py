@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -164,8 +165,7 @@ def conclude(run: Run, voice: Voice) -> None:
     from carrara.model import Model
     from carrara.training.run import MODEL
 
-    heldout = run.figures.get("heldout_loss_ema")
-    measured = "" if heldout is None else f"; held-out loss {heldout:.4f} with averaged weights"
+    measured = "".join(f"; {words}" for words in heldout(run.figures))
     voice.say(f"complete    {run.learner.images:,} images in {duration(run.seconds)}{measured}")
     voice.say(f"model       {run.folder / MODEL}")
     report = written_report(run.folder, voice)
@@ -182,6 +182,15 @@ def conclude(run: Run, voice: Voice) -> None:
         report=report,
         next=after,
     )
+
+
+def heldout(figures: Mapping[str, float]) -> Iterator[str]:
+    """What was measured on held-out data at last, with averaged weights, in words."""
+    if "heldout_loss_ema" in figures:
+        yield f"held-out loss {figures['heldout_loss_ema']:.4f} with averaged weights"
+    if "text_to_image_at_1_ema" in figures:
+        best, five = (100 * figures[f"text_to_image_at_{k}_ema"] for k in (1, 5))
+        yield f"of held-out captions {best:.0f} % find their own picture first, {five:.0f} % among the best 5"
 
 
 def written_report(folder: Path, voice: Voice) -> Path:

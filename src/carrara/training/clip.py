@@ -192,6 +192,11 @@ def _check(dataset: Dataset, settings: Training, **given: Any) -> None:
             f"a CLIP learns from captions, and the data {dataset.name} has none; give data of kind emoji, or a folder "
             "with a metadata file"
         )
+    bare = sum(not caption.strip() for caption in (*dataset.train.captions, *dataset.heldout.captions))
+    if bare:
+        raise InputError(
+            f"{bare} pictures of the data {dataset.name} have no caption; give each one in the metadata file, or leave them out"
+        )
     if len(dataset.heldout) < 2:
         raise InputError(
             f"the data {dataset.name} holds out one pair, which has nothing to be confused with; give more"
