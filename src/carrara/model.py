@@ -27,6 +27,8 @@ from carrara.sampling import Sampling, part
 WEIGHTS = "network.safetensors"
 DESCRIPTION = "model.json"
 FORMAT = 1
+DIFFUSION, CLIP = "diffusion", "clip"
+"""The kinds of models whose folders carrara writes; a folder that says none holds the first."""
 STRENGTH = 0.6
 """How much a start without a mask is changed, unless it is said."""
 
@@ -239,10 +241,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     folder = model_folder(path)
     files.check_folder(folder)
     about = files.read_json(folder / DESCRIPTION)
-    if about.get("format") != FORMAT:
-        raise InputError(
-            f"{folder} has the format {about.get('format')!r}; this carrara ({__version__}) reads format {FORMAT}"
-        )
+    check_kind(about, folder, DIFFUSION)
     model = build(check(about["recipe"]), about["shape"], about["classes"])
     network = model.denoiser.network
     network.load_state_dict(tensors.fitting(folder / WEIGHTS, network.state_dict()))
@@ -250,6 +249,29 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     model.facts, model.grids = about["facts"], Grids(folder)
     model.use(backend)
     return model
+
+
+def kind_of(path: str | Path) -> str:
+    """The kind of model in a model folder, or in the folder of a finished run. Raises InputError where there is none."""
+    kind: str = files.read_json(model_folder(path) / DESCRIPTION).get("kind", DIFFUSION)
+    return kind
+
+
+def check_kind(about: Mapping[str, Any], folder: Path, wanted: str) -> None:
+    """Raises InputError unless the description of a model folder is in this carrara's format, and of the kind that is wanted."""
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{folder} has the format {about.get('format')!r}; this carrara ({__version__}) reads format {FORMAT}"
+        )
+    found = about.get("kind", DIFFUSION)
+    if found == wanted:
+        return
+    if found == CLIP:
+        raise InputError(
+            f"{folder} holds a CLIP, which tells how well pictures and texts fit and makes no pictures; "
+            "give a diffusion model, such as carrara train emoji makes, or use it with carrara.clip.model.load"
+        )
+    raise InputError(f"{folder} holds a model of kind {found!r}, and one of kind {wanted!r} is needed")
 
 
 def model_folder(path: str | Path) -> Path:

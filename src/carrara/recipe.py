@@ -55,7 +55,7 @@ FROM_DATA: dict[str, frozenset[str]] = {
     "network": frozenset({"channels", "size", "classes", "outputs"}),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),
-    "trainable": frozenset({"model", "times", "dataset", "settings", "seed", "world"}),
+    "trainable": frozenset({"model", "times", "recipe", "dataset", "settings", "seed", "world"}),
 }
 """The parameters of each section that are filled in from the data, or by the caller."""
 
@@ -198,8 +198,23 @@ def check(content: Mapping[str, Any]) -> Recipe:
         raise RecipeError(f"name is {name!r}; it must be a word of letters, digits, - and _")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise RecipeError(f"seed is {seed!r}; it must be a whole number from 0 to 2**32 - 1")
-    sections = {key: checked(key, content.get(key, DEFAULTS.get(key))) for key in (*ROOMS, *SETTINGS)}
+    sections = {key: checked(key, content.get(key, DEFAULTS.get(key))) for key in used(content)}
     return Recipe(name, seed, sections)
+
+
+def used(content: Mapping[str, Any]) -> list[str]:
+    """The sections that a recipe's trainable is made from: all of them, unless it says fewer in `sections`.
+
+    Raises RecipeError for one that is given and would go unused.
+    """
+    options = checked("trainable", content.get("trainable", DEFAULTS["trainable"]))
+    wanted = getattr(target_of("trainable", options), "sections", {*ROOMS, *SETTINGS})
+    for key in content:
+        if key not in {"name", "seed", *wanted}:
+            raise RecipeError(
+                f"the recipe has a section {key!r}, of which a trainable of kind {options['kind']!r} makes no use; leave it out"
+            )
+    return [key for key in (*ROOMS, *SETTINGS) if key in wanted]
 
 
 def checked(section: str, options: Any) -> dict[str, Any]:

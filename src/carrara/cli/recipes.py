@@ -75,7 +75,10 @@ def rehearse(recipe: Recipe) -> None:
     built: dict[str, Any] = {
         section: recipe.build(section)
         for section in ("codec", "schedule", "prediction", "weight", "train_times", "training", "sampling")
+        if section in recipe.sections
     }
+    if "prediction" not in built:
+        return
     check_readable(built["schedule"], built["prediction"])
     built["sampling"].check_times(built["schedule"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,10 @@ RecipeName = Annotated[
 ]
 Minutes = Annotated[
     float | None,
-    typer.Option("--minutes", help=f"How long to train, all in all.  [default: {MINUTES:g}, or as the run began]"),
+    typer.Option(
+        "--minutes",
+        help=f"How long to train, all in all.  [default: as the run began, as the recipe says, or {MINUTES:g}]",
+    ),
 ]
 Teacher = Annotated[Path | None, typer.Option("--teacher", help="The run or model that a distillation learns from.")]
 Images = Annotated[int | None, typer.Option("--images", help="How many images to train on, in place of --minutes.")]
@@ -77,18 +81,19 @@ def opened(
 
     resolved = read(recipe, changes, teacher)
     folder = out or Path("runs", resolved.name)
-    return Run(resolved, folder, asked(minutes, images, folder))
+    return Run(resolved, folder, asked(minutes, images, folder, resolved.sections["training"]["images"]))
 
 
-def asked(minutes: float | None, images: int | None, folder: Path) -> Asked:
-    """How long to train: what was given, or else what the run in the folder began with, or else MINUTES."""
+def asked(minutes: float | None, images: int | None, folder: Path, usual: int | None) -> Asked:
+    """How long to train: what was given, or what the run in the folder began with, or `usual` images, or MINUTES."""
     from carrara import files
     from carrara.training.budget import Asked
     from carrara.training.run import FACTS
 
     if minutes is None and images is None:
         begun = folder / FACTS
-        return Asked(**(files.read_json(begun)["asked"] if begun.is_file() else {"minutes": MINUTES}))
+        new = {"minutes": MINUTES} if usual is None else {"images": usual}
+        return Asked(**(files.read_json(begun)["asked"] if begun.is_file() else new))
     return Asked(minutes, images)
 
 
@@ -157,16 +162,17 @@ def work(run: Run, voice: Voice) -> None:
 def conclude(run: Run, voice: Voice) -> None:
     """Writes the report where it is missing or older than the model, and says where everything is."""
     from carrara.cli.training import duration
+    from carrara.model import Model
     from carrara.training.run import MODEL
 
-    heldout = run.figures.get("heldout_loss_ema")
-    measured = "" if heldout is None else f"; held-out loss {heldout:.4f} with averaged weights"
+    measured = "".join(f"; {words}" for words in heldout(run.figures))
     voice.say(f"complete    {run.learner.images:,} images in {duration(run.seconds)}{measured}")
     voice.say(f"model       {run.folder / MODEL}")
     report = written_report(run.folder, voice)
-    after = shlex.join(["carrara", "sample", str(run.folder)])
+    after = shlex.join(["carrara", "sample", str(run.folder)]) if isinstance(run.model, Model) else None
     voice.say(f"report      {report}")
-    voice.say(f"next        {after}")
+    if after is not None:
+        voice.say(f"next        {after}")
     voice.tell(
         event="end",
         images=run.learner.images,
@@ -176,6 +182,15 @@ def conclude(run: Run, voice: Voice) -> None:
         report=report,
         next=after,
     )
+
+
+def heldout(figures: Mapping[str, float]) -> Iterator[str]:
+    """What was measured on held-out data at last, with averaged weights, in words."""
+    if "heldout_loss_ema" in figures:
+        yield f"held-out loss {figures['heldout_loss_ema']:.4f} with averaged weights"
+    if "text_to_image_at_1_ema" in figures:
+        best, five = (100 * figures[f"text_to_image_at_{k}_ema"] for k in (1, 5))
+        yield f"of held-out captions {best:.0f} % find their own picture first, {five:.0f} % among the best 5"
 
 
 def written_report(folder: Path, voice: Voice) -> Path:

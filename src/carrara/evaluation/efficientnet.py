@@ -28,8 +28,7 @@ def efficientnet() -> NetworkFeatures:
 
     Raises MissingExtra without the packages of `carrara[eval]`, DamagedFile on other weights.
     """
-    network = _network(verified(_weights_file(), SHA256))
-    return NetworkFeatures(f"efficientnet-lite0@{SIZE}", DIM, SHA256, SIZE, network)
+    return NetworkFeatures(f"efficientnet-lite0@{SIZE}", DIM, SHA256, SIZE, _Pooled(network()))
 
 
 def _weights_file() -> Path:
@@ -52,16 +51,18 @@ class _Pooled(nn.Module):
         return features.mean((2, 3))
 
 
-def _network(weights: Path) -> _Pooled:
+def network() -> Any:
+    """The network itself, frozen and folded, which takes pictures (B, 3, SIZE, SIZE) from −1 to 1. Raises as `efficientnet`."""
+    weights = verified(_weights_file(), SHA256)
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise MissingExtra("efficientnet-lite-pytorch", "eval", PURPOSE) from error
     # The package's own from_pretrained unpickles without restriction, and prints.
-    network = EfficientNet.from_name("efficientnet-lite0", image_size=SIZE)
-    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    _fold_all(network.eval().requires_grad_(False))
-    return _Pooled(network.to(memory_format=torch.channels_last))
+    found = EfficientNet.from_name("efficientnet-lite0", image_size=SIZE)
+    found.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    _fold_all(found.eval().requires_grad_(False))
+    return found.to(memory_format=torch.channels_last)
 
 
 def _fold_all(network: Any) -> None:

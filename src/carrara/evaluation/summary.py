@@ -29,7 +29,7 @@ from carrara.evaluation.report import (
     Table,
     write,
 )
-from carrara.model import Model, load
+from carrara.model import CLIP, Model, kind_of, load
 from carrara.rng import Streams
 from carrara.training.run import RECIPE, dataset_of
 
@@ -39,13 +39,20 @@ FORWARD_TIMES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 
 
 def write_report(folder: Path) -> Path:
-    """Writes report.html and film.gif for a finished run, from its model, data, metrics and figures. Returns the report."""
+    """Writes report.html for a finished run, from its model, data, metrics and figures, and film.gif where there is one.
+
+    Returns the report.
+    """
+    if kind_of(folder) == CLIP:
+        from carrara.clip.report import write_report as of_clip
+
+        return of_clip(folder)
     model = load(folder)
     dataset = dataset_of(model.recipe)
     film = film_gif(model)
     (folder / FILM).write_bytes(film)
     sections = [samples_section(model), film_section(film), forward_section(model, dataset)]
-    sections += [data_section(dataset), curves_section(folder), making_section(folder, model)]
+    sections += [data_section(dataset), curves_section(folder), making_section(folder, model.facts)]
     lead = Figures(figures(model, evaluations(folder)))
     facts = model.facts
     subtitle = (
@@ -152,9 +159,9 @@ def curves_section(folder: Path) -> Section:
     return Section("Training", "", blocks)
 
 
-def making_section(folder: Path, model: Model) -> Section:
-    """All evaluations, the facts of the run and its recipe."""
-    facts: list[tuple[str, Cell]] = [(key.replace("_", " "), value) for key, value in model.facts.items()]
+def making_section(folder: Path, told: Mapping[str, Any]) -> Section:
+    """All evaluations, the facts that the model's card tells, and the recipe."""
+    facts: list[tuple[str, Cell]] = [(key.replace("_", " "), value) for key, value in told.items()]
     blocks: list[Block] = [KeyValues(facts), Code((folder / RECIPE).read_text(), "The recipe")]
     if measured := [entry for entry in evaluations(folder) if of_samples(entry)]:
         columns = ["date", "sampler", "steps", "n", "Fréchet", "floor", "ceiling"]

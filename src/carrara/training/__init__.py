@@ -4,4 +4,5 @@
 TRAINABLES: dict[str, str] = {
     "diffusion": "carrara.training.trainable:Diffusion",
     "distill": "carrara.training.distill:Distillation",
+    "clip": "carrara.training.clip:Contrastive",
 }

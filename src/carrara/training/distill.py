@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from carrara.beliefs import Point
@@ -51,6 +52,7 @@ from carrara.times import TrainTimes, grid
 from carrara.training.computing import candidates
 from carrara.training.settings import Training
 from carrara.training.teacher import load_teacher
+from carrara.training.trainable import samples_of
 from carrara.training.world import World
 
 LOWEST, HIGHEST = 0.01, 0.4
@@ -203,6 +205,10 @@ class Distillation:
             error = rms(self.pictures(lesson) - self.ends(lesson))
         self.model.denoiser.train()
         return {"heldout_loss": float(error.mean())}
+
+    def preview(self) -> Image.Image:
+        """The student's samples."""
+        return samples_of(self.model)
 
     @property
     def device(self) -> torch.device:

@@ -15,8 +15,6 @@ from carrara import about, files
 from carrara.data import Dataset
 from carrara.data import load as load_data
 from carrara.errors import InputError, Interrupted, NonFinite
-from carrara.evaluation.pictures import grid
-from carrara.model import Model, build
 from carrara.recipe import Recipe, check, parse
 from carrara.training import checkpoints
 from carrara.training.budget import Asked, Pace
@@ -24,12 +22,11 @@ from carrara.training.computing import candidates, fastest, kept
 from carrara.training.learner import Learner, Record
 from carrara.training.metrics import Metrics
 from carrara.training.signals import Ear, listening
-from carrara.training.trainable import Trainable, data_std
+from carrara.training.trainable import Product, Trainable, data_std, trainable_of
 from carrara.training.world import World, join
 
 RECIPE, FACTS, CHECKPOINTS, SAMPLES, MODEL = "recipe.yaml", "run.json", "checkpoints", "samples", "model"
 LOG_STEPS = 16
-PREVIEW_PICTURES = 24
 
 
 @dataclass(frozen=True)
@@ -55,19 +52,11 @@ class Run:
         self.world.decided(lambda: _check_folder(folder, recipe, asked))
         self.asked = asked
         self.dataset = dataset_of(recipe)
-        self.recipe = recipe.measured(data_std(recipe.build("codec"), self.dataset.train))
+        self.recipe = measured(recipe, self.dataset)
         self.settings = self.recipe.build("training")
         self.settings.check_shared(self.world.size)
-        self.model: Model = build(self.recipe, self.dataset.shape, self.dataset.classes)
-        self.trainable: Trainable = self.recipe.build(
-            "trainable",
-            model=self.model,
-            times=self.recipe.build("train_times"),
-            dataset=self.dataset,
-            settings=self.settings,
-            seed=recipe.seed,
-            world=self.world,
-        )
+        self.trainable: Trainable = trainable_of(self.recipe, self.dataset, self.settings, self.world)
+        self.model: Product = self.trainable.model
         self.learner = Learner(self.trainable, self.settings, recipe.seed, self.world)
         self.figures: dict[str, float] = {}
         self.seconds = 0.0
@@ -230,7 +219,7 @@ class Run:
         return done >= self.budget or int(done / every) > int((done - batch) / every)
 
     def _event(self, metrics: Metrics | None) -> None:
-        """Held-out loss and sample pictures, with the weights as they are and averaged."""
+        """Held-out figures and preview pictures, with the weights as they are and averaged."""
         raw = self.trainable.heldout()
         self._preview("raw")
         with self.learner.averaged():
@@ -245,15 +234,20 @@ class Run:
             return
         folder = self.folder / SAMPLES
         folder.mkdir(exist_ok=True)
-        pictures = self.model.sample(PREVIEW_PICTURES, seed=0, times=self.model.sampling.untuned()).numpy()
-        self.model.denoiser.train()
-        grid(pictures, columns=8).save(folder / f"{self.learner.images:012d}-{which}.png")
+        self.trainable.preview().save(folder / f"{self.learner.images:012d}-{which}.png")
 
 
 def dataset_of(recipe: Recipe) -> Dataset:
     """The dataset that a recipe names."""
     options = dict(recipe.sections["data"])
     return load_data(options.pop("kind"), **options)
+
+
+def measured(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe with what it asks to be measured on the data put in."""
+    if "codec" not in recipe.sections:
+        return recipe
+    return recipe.measured(data_std(recipe.build("codec"), dataset.train))
 
 
 def _check_folder(folder: Path, recipe: Recipe, asked: Asked) -> None:

@@ -48,6 +48,8 @@ class Training:
     """Seconds between checkpoints."""
     keep: int = 2
     """Checkpoints kept: the newest."""
+    images: int | None = None
+    """How long a run is where nobody says another length, in images; null: as the command has it, in minutes."""
 
     @property
     def part(self) -> int:
@@ -77,6 +79,7 @@ class Training:
             ("ema_ramp", 0 < self.ema_ramp <= 1, "above 0 and at most 1"),
             ("previews", self.previews >= 0, "0 or more"),
             ("keep", self.keep >= 1, "at least 1"),
+            ("images", self.images is None or self.images >= 1, "at least 1, or null"),
             ("checkpoint_s", self.checkpoint_s >= 0, "0 or more"),
         ):
             if not holds:

@@ -8,7 +8,7 @@ from typing import Any
 
 from carrara import files, tensors
 from carrara.errors import InputError, RecipeError
-from carrara.model import DESCRIPTION, WEIGHTS, Model, load, model_folder
+from carrara.model import DESCRIPTION, DIFFUSION, WEIGHTS, Model, check_kind, load, model_folder
 from carrara.recipe import Recipe, changed, check, parse, text_of
 
 TAUGHT = ("data", "codec", "condition", "network", "schedule", "prediction", "weight", "variance", "train_times")
@@ -50,7 +50,9 @@ def taught(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             f"there is no teacher in {folder}: {'it holds no finished model' if folder.is_dir() else 'no such folder'}. "
             "Train one first, e.g. carrara train fashion, and give its folder with --teacher"
         ) from error
-    sections = files.read_json(place / DESCRIPTION)["recipe"]
+    about = files.read_json(place / DESCRIPTION)
+    check_kind(about, place, DIFFUSION)
+    sections = about["recipe"]
     if sections.get("trainable", {}).get("kind") == KIND:
         raise InputError(
             f"the model in {folder} is itself a student: it believes in pictures, not in means of them, and has no path to walk. "

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from carrara.conditions.base import dropped
 from carrara.data import Dataset, Split
 from carrara.data.batches import batch as take
 from carrara.data.batches import order
-from carrara.model import Model
+from carrara.evaluation.pictures import grid
+from carrara.model import Model, build
+from carrara.recipe import Recipe
 from carrara.rng import Streams
 from carrara.sampling import moved
 from carrara.times import TrainTimes, spread_uniforms
@@ -23,6 +27,23 @@ from carrara.training.world import World
 
 HELDOUT_SEED = 0x5EED
 HELDOUT_IMAGES = 512
+PREVIEW_PICTURES = 24
+
+
+class Product(Protocol):
+    """What a run makes: a Model, or whatever else is one folder."""
+
+    facts: dict[str, Any]
+    """What its card tells."""
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        ...
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the folder, whole or not at all."""
+        ...
 
 
 class Trainable(Protocol):
@@ -33,6 +54,11 @@ class Trainable(Protocol):
 
     facts: Mapping[str, Any]
     """What the model's card is to say beside what it says of every run."""
+
+    @property
+    def model(self) -> Product:
+        """What is saved when the run is finished."""
+        ...
 
     @property
     def players(self) -> Mapping[str, nn.Module]:
@@ -53,7 +79,11 @@ class Trainable(Protocol):
         ...
 
     def heldout(self) -> Mapping[str, float]:
-        """Figures on held-out data, at fixed noise."""
+        """Figures on held-out data, at fixed noise; `heldout_loss` among them."""
+        ...
+
+    def preview(self) -> Image.Image:
+        """A picture of what it can do now, at fixed noise."""
         ...
 
 
@@ -106,6 +136,10 @@ class Diffusion:
         self.model.denoiser.train()
         return {"heldout_loss": float(torch.cat(losses).mean())}
 
+    def preview(self) -> Image.Image:
+        """Samples of the network as it is."""
+        return samples_of(self.model)
+
     def _learn(self, start: int, t: Tensor, loss: Tensor) -> None:
         """Shows the times the losses of a batch: all at once, so that its parts are drawn alike and learnt from like a whole."""
         batch = self.settings.batch
@@ -125,6 +159,23 @@ class Diffusion:
         x0 = self.model.codec.encode(media.to(device))
         with self.computing.within(device):
             return self.model.denoiser.loss(x0, t, moved(cond, device), rng)
+
+
+def trainable_of(recipe: Recipe, dataset: Dataset, settings: Training, world: World) -> Trainable:
+    """The trainable of a recipe, untrained, with what it is made from."""
+    given: dict[str, Any] = {"dataset": dataset, "settings": settings, "seed": recipe.seed, "world": world}
+    if "network" in recipe.sections:
+        model = build(recipe, dataset.shape, dataset.classes)
+        given |= {"model": model, "times": recipe.build("train_times")}
+    trainable: Trainable = recipe.build("trainable", recipe=recipe, **given)
+    return trainable
+
+
+def samples_of(model: Model) -> Image.Image:
+    """The first seeds' samples of a Model that is being trained."""
+    pictures = model.sample(PREVIEW_PICTURES, seed=0, times=model.sampling.untuned()).numpy()
+    model.denoiser.train()
+    return grid(pictures, columns=8)
 
 
 def data_std(codec: Any, split: Split, limit: int = 10_000) -> float:

@@ -49,6 +49,13 @@ class World:
         dist.all_gather(parts, values.contiguous())
         return torch.cat(parts)
 
+    def gather_with_gradient(self, values: Tensor) -> Tensor:
+        """The same as `gather`; what any process makes of a value has its gradient in the process that the value is of."""
+        if self.size == 1:
+            return values
+        gathered: Tensor = _Gather.apply(values, self)  # type: ignore[no-untyped-call]
+        return gathered
+
     def told(self, value: Any) -> Any:
         """The first process's value, in all of them."""
         if self.size == 1:
@@ -79,6 +86,21 @@ class World:
         if refusal is not None:
             raise InputError(refusal)
         return value
+
+
+class _Gather(torch.autograd.Function):
+    """World.gather, and backwards the sum of all processes' gradients to this process's own values."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor, world: World) -> Tensor:
+        context.world, context.count = world, len(values)
+        return world.gather(values)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return torch.split(total, context.count)[context.world.rank], None
 
 
 def join() -> World:
