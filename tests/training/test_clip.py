@@ -93,12 +93,14 @@ def test_a_model_of_a_clip_is_no_diffusion_model(finished: Path) -> None:
         carrara.load(finished)
 
 
-@pytest.mark.parametrize("objective", ["contrastive", "sigmoid"])
-def test_a_split_run_equals_the_whole_run(tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "change", ["trainable.objective=contrastive", "trainable.objective=sigmoid", "training.precision=bf16"]
+)
+def test_a_split_run_equals_the_whole_run(tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the features must be computed anew in the midst of it."""
     monkeypatch.setattr(run_module, "LOG_STEPS", 3)
     monkeypatch.setattr(files, "flush", lambda path: None)
-    changes = [f"trainable.objective={objective}"]
+    changes = [change]
     trained(tmp_path / "whole", changes=changes)
     for steps in (1, 1, 3, 4):
         trained(tmp_path / "split", changes=changes, steps=steps)

@@ -28,6 +28,7 @@ from carrara.clip.sheets import PREVIEW, found_pictures
 from carrara.data import Dataset, Split
 from carrara.data.batches import order
 from carrara.errors import InputError, RecipeError
+from carrara.networks.dual import DualEncoder
 from carrara.recipe import Recipe
 from carrara.rng import Streams
 from carrara.training.computing import candidates
@@ -106,7 +107,7 @@ class Contrastive:
         return Hubs(pictures, self.model.plain(self.heads.texts, self.train.texts[rows]), self.neighbours)
 
     @property
-    def heads(self) -> Any:
+    def heads(self) -> DualEncoder:
         """What is trained."""
         return self.model.heads
 
