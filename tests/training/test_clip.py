@@ -71,7 +71,7 @@ def test_what_it_has_learnt_is_loaded_as_it_was(finished: Path) -> None:
         expected = learnt.model.of_pictures(learnt.heldout_pairs.pictures[rows])
         hashed = learnt.model.sha256
     torch.testing.assert_close(clip.images(media), expected)
-    assert clip.sha256 == hashed and clip.dim == 16 and clip.name == "pairs (pixels@4, words@1024)"
+    assert clip.sha256 == hashed and clip.dim == 21 and clip.name == "pairs (pixels@4, words@1024)"
     assert clip.facts["data"] == "pairs" and clip.facts["heldout_pairs"] == 27
     assert "true_above_shuffled_ema" in clip.facts and clip.parameters == 48 * 16 + 1024 * 16 + 2 * 16 + 1
 
@@ -82,10 +82,10 @@ def test_sentences_say_which_colour_is_where(finished: Path) -> None:
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
     torch.testing.assert_close(found[0], found[3])
     picture = torch.zeros(1, 3, 20, 20, dtype=torch.uint8)
-    picture[:, 0, :10], picture[:, 1, 10:] = 255, 255
-    words = [f"red above {name}" for name in COLOURS]
-    assert words[int((clip.images(picture) @ clip.texts(words).T).argmax())] == "red above green"
-    assert clip.images(picture[:0]).shape == clip.texts([]).shape == (0, 16)
+    picture[:, 1, :10], picture[:, 2, 10:] = 255, 255
+    words = [f"green above {name}" for name in COLOURS]
+    assert words[int((clip.images(picture) @ clip.texts(words).T).argmax())] == "green above blue"
+    assert clip.images(picture[:0]).shape == clip.texts([]).shape == (0, 21)
 
 
 def test_a_model_of_a_clip_is_no_diffusion_model(finished: Path) -> None:
@@ -93,12 +93,14 @@ def test_a_model_of_a_clip_is_no_diffusion_model(finished: Path) -> None:
         carrara.load(finished)
 
 
-@pytest.mark.parametrize("objective", ["contrastive", "sigmoid"])
-def test_a_split_run_equals_the_whole_run(tmp_path: Path, objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "change", ["trainable.objective=contrastive", "trainable.objective=sigmoid", "training.precision=bf16"]
+)
+def test_a_split_run_equals_the_whole_run(tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the features must be computed anew in the midst of it."""
     monkeypatch.setattr(run_module, "LOG_STEPS", 3)
     monkeypatch.setattr(files, "flush", lambda path: None)
-    changes = [f"trainable.objective={objective}"]
+    changes = [change]
     trained(tmp_path / "whole", changes=changes)
     for steps in (1, 1, 3, 4):
         trained(tmp_path / "split", changes=changes, steps=steps)
@@ -145,7 +147,7 @@ def test_a_batch_s_losses_are_those_of_its_parts(tmp_path: Path) -> None:
 
 
 def test_a_loss_is_the_mean_over_the_right_pairs_by_hand(tmp_path: Path) -> None:
-    clip = trainable(tmp_path, "trainable.dropout=0.0", "trainable.noise=0.0")
+    clip = trainable(tmp_path, "trainable.dropout=0.0", "trainable.noise=0.0", "trainable.neighbours=0")
     found = clip.loss(CLIP, BATCH, BATCH).detach()
     rows = order(len(clip.dataset.train), clip.seed, BATCH, BATCH)
     captions = [clip.dataset.train.captions[row] for row in rows]
@@ -224,6 +226,7 @@ def test_its_recipe_has_only_what_it_is_made_from() -> None:
         ("trainable.temperature=0.0", r"trainable\.temperature is 0\.0; it must be positive"),
         ("trainable.dropout=1.0", r"trainable\.dropout is 1\.0; it must be at least 0 and below 1"),
         ("trainable.noise=-0.1", r"trainable\.noise is -0\.1; it must be 0 or more"),
+        ("trainable.neighbours=900", r"trainable\.neighbours is 900; it must be from 0 to the 165 training pairs"),
         ("training.batch=1", r"training\.batch is 1; it must be 2 or more"),
         ("training.accumulate=2", r"training\.accumulate is 2; it must be 1"),
     ],
@@ -253,6 +256,20 @@ def test_what_is_no_picture_is_refused(finished: Path, images: Any) -> None:
 def test_what_is_no_text_is_refused(finished: Path, texts: Any) -> None:
     with pytest.raises(InputError, match="texts must be a sequence of strings"):
         load(finished).texts(texts)
+
+
+def test_hubs_are_those_of_the_heads_that_are_saved(tmp_path: Path) -> None:
+    """Of the averaged weights, and without them the plain vectors are what is given."""
+    run = trained(tmp_path / "run", changes=["training.ema_images=1e6", "training.lr=0.01"])
+    learnt = run.trainable
+    assert isinstance(learnt, Contrastive)
+    words = ["red above blue", "white above pink"]
+    own, found = learnt.model.texts(words), load(tmp_path / "run").texts(words)
+    with run.learner.averaged():
+        torch.testing.assert_close(found, learnt.model.texts(words))
+    assert float((own - found).abs().max()) > 1e-3
+    plain = trained(tmp_path / "plain", 2 * BATCH, ["trainable.neighbours=0"])
+    assert isinstance(plain.model, ClipModel) and plain.model.hubs is None and load(tmp_path / "plain").dim == 16
 
 
 def test_the_sigmoid_loss_learns_too(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from torch import Tensor
 from carrara import __version__, files, tensors
 from carrara.clip import encoders
 from carrara.clip.encoders import Pictures, Texts, encoded
+from carrara.clip.hubs import EXTRA, Hubs
 from carrara.errors import InputError
 from carrara.evaluation.features import RESIZER
 from carrara.evaluation.inputs import checked_images
 from carrara.model import CLIP, DESCRIPTION, FORMAT, WEIGHTS, check_kind, evaluating, model_folder
-from carrara.networks.dual import DualEncoder
+from carrara.networks.dual import DualEncoder, Head
 from carrara.recipe import Recipe, check
 
+HUBS = "hubs.safetensors"
 SHIFT = -10.0
 """Where the sigmoid loss's shift begins: at first nearly every pair is rightly held for none."""
 
@@ -39,6 +41,8 @@ class ClipModel:
     words: Texts
     facts: dict[str, Any] = field(default_factory=dict)
     """What the card tells: the data, its licence and fingerprint, versions, figures."""
+    hubs: Callable[[], Hubs] | None = None
+    """What is usual, by the heads as they are; None where nothing is taken off for it."""
     resizer = RESIZER
 
     @property
@@ -49,12 +53,14 @@ class ClipModel:
     @property
     def dim(self) -> int:
         """The length of an embedding."""
-        return int(self.heads.pictures.project.out_features)
+        return int(self.heads.pictures.project.out_features) + (0 if self.hubs is None else EXTRA)
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 (hex) of all weights: the heads' and both encoders'."""
-        parts = (tensors.sha256(self.heads.state_dict()), self.pictures.sha256, self.words.sha256)
+        """The SHA-256 (hex) of all that decides its values: the heads, the hubs and both encoders."""
+        hubs = {} if self.hubs is None else {"pictures": self.hubs().pictures, "texts": self.hubs().texts}
+        trained = (tensors.sha256(self.heads.state_dict()), tensors.sha256(hubs))
+        parts = (*trained, self.pictures.sha256, self.words.sha256)
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     @property
@@ -80,14 +86,18 @@ class ClipModel:
 
     def of_pictures(self, features: Tensor) -> Tensor:
         """Unit vectors (B, dim) of what the encoder of pictures gave."""
-        with torch.no_grad(), evaluating(self.heads):
-            found: Tensor = self.heads.pictures(self.heads.pictures.standard(features))
-        return found
+        unit = self.plain(self.heads.pictures, features)
+        return unit if self.hubs is None else self.hubs().of_pictures(unit)
 
     def of_texts(self, features: Tensor) -> Tensor:
         """Unit vectors (B, dim) of what the encoder of texts gave."""
+        unit = self.plain(self.heads.texts, features)
+        return unit if self.hubs is None else self.hubs().of_texts(unit)
+
+    def plain(self, head: Head, features: Tensor) -> Tensor:
+        """What a head makes of features, before anything is taken off for hubs: unit vectors."""
         with torch.no_grad(), evaluating(self.heads):
-            found: Tensor = self.heads.texts(self.heads.texts.standard(features))
+            found: Tensor = head(head.standard(features))
         return found
 
     def save(self, folder: str | Path) -> None:
@@ -96,6 +106,9 @@ class ClipModel:
 
     def _fill(self, folder: Path) -> None:
         tensors.save(self.heads.state_dict(), folder / WEIGHTS)
+        if self.hubs is not None:
+            hubs = self.hubs()
+            tensors.save({"pictures": hubs.pictures, "texts": hubs.texts}, folder / HUBS)
         made = {"image": self.pictures.sha256, "text": self.words.sha256}
         description = {"format": FORMAT, "kind": CLIP, "carrara": __version__, "recipe": self.recipe.as_dict()}
         files.write_json(folder / DESCRIPTION, {**description, "encoders_sha256": made, "facts": self.facts})
@@ -133,6 +146,9 @@ def load(path: str | Path) -> ClipModel:
             )
     model.heads.load_state_dict(tensors.fitting(folder / WEIGHTS, model.heads.state_dict()))
     model.heads.eval()
+    if neighbours := model.recipe.sections["trainable"]["neighbours"]:
+        hubs = Hubs(**tensors.load(folder / HUBS), neighbours=neighbours)
+        model.hubs = lambda: hubs
     model.facts = about["facts"]
     return model
 

@@ -16,9 +16,9 @@ HELDOUT_PAIRS = 512
 """The more pairs there are to confuse, the harder it is to be found: figures are of at most so many, always the same."""
 
 
-def picked(count: int) -> npt.NDArray[np.int64]:
-    """Which of `count` held-out pairs retrieval is measured on, and in which order."""
-    return order(count, HELDOUT_SEED, 0, min(HELDOUT_PAIRS, count))
+def picked(count: int, limit: int = HELDOUT_PAIRS) -> npt.NDArray[np.int64]:
+    """Which of `count` pairs are looked at where more than `limit` are too many, and in which order, always the same."""
+    return order(count, HELDOUT_SEED, 0, min(limit, count))
 
 
 def figures(similarity: Tensor) -> dict[str, float]:

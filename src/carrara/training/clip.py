@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from carrara.clip import losses
 from carrara.clip.encoders import encoded, kept
+from carrara.clip.hubs import Hubs
 from carrara.clip.model import ClipModel, build
 from carrara.clip.retrieval import HELDOUT_PAIRS, figures, picked
 from carrara.clip.sheets import PREVIEW, found_pictures
 from carrara.data import Dataset, Split
 from carrara.data.batches import order
 from carrara.errors import InputError, RecipeError
+from carrara.networks.dual import DualEncoder
 from carrara.recipe import Recipe
 from carrara.rng import Streams
 from carrara.training.computing import candidates
@@ -34,6 +36,8 @@ from carrara.training.settings import Training
 from carrara.training.world import World
 
 CLIP = "clip"
+HUBS_PAIRS = 4096
+"""Training pairs among which what is usual is measured, at most."""
 
 
 class Known(NamedTuple):
@@ -66,16 +70,20 @@ class Contrastive:
         temperature: float = 0.07,
         dropout: float = 0.7,
         noise: float = 0.5,
+        neighbours: int = 10,
     ) -> None:
         """`image`, `text`: the encoders' kinds in carrara.clip.PICTURES and TEXTS, or your own, "module:name". `objective`: whether
         each is chosen among all, or every pair told yes or no. `dim`: of the space. `temperature`: where it begins; it is learnt.
         `dropout`: the share of a picture's and of a caption's features that is left out in a step; `noise`: how much they are
-        shaken, features being of deviation 1.
+        shaken, features being of deviation 1. `neighbours`: among how many training pairs it is measured what is usual, see
+        carrara.clip.hubs; 0 where nothing is to be taken off for it.
 
         Raises InputError for data that has no captions, RecipeError for what cannot be trained, MissingExtra for encoders that
         are not installed.
         """
-        _check(dataset, settings, dim=dim, temperature=temperature, dropout=dropout, noise=noise)
+        _check(
+            dataset, settings, dim=dim, temperature=temperature, dropout=dropout, noise=noise, neighbours=neighbours
+        )
         self.dataset, self.settings, self.seed = dataset, settings, seed
         self.world = world or World()
         self.computing = candidates(settings)[0]
@@ -85,13 +93,21 @@ class Contrastive:
         self.train, self.heldout_pairs = self._known("train", dataset.train), self._known("heldout", dataset.heldout)
         self.heads.pictures.measure(self.train.pictures)
         self.heads.texts.measure(self.train.texts)
+        self.neighbours = neighbours
+        self.model.hubs = self.hubs if neighbours else None
         self.players: dict[str, nn.Module] = {CLIP: self.heads}
         self.memory: nn.Module = nn.Module()
         names = {"image_encoder": self.model.pictures.name, "text_encoder": self.model.words.name}
         self.facts: Mapping[str, Any] = {**names, "heldout_pairs": min(HELDOUT_PAIRS, len(dataset.heldout))}
 
+    def hubs(self) -> Hubs:
+        """What is usual among training pairs, by the heads as they are."""
+        rows = picked(len(self.dataset.train), HUBS_PAIRS)
+        pictures = self.model.plain(self.heads.pictures, self.train.pictures[rows])
+        return Hubs(pictures, self.model.plain(self.heads.texts, self.train.texts[rows]), self.neighbours)
+
     @property
-    def heads(self) -> Any:
+    def heads(self) -> DualEncoder:
         """What is trained."""
         return self.model.heads
 
@@ -122,9 +138,11 @@ class Contrastive:
     def heldout(self) -> dict[str, float]:
         """The loss among held-out pairs, and how well they are found, always the same pairs."""
         rows, similarity = self._heldout()
+        known, same = self.heldout_pairs, no_contrast(self.heldout_pairs.same[rows])
+        pictures = self.model.plain(self.heads.pictures, known.pictures[rows])
+        texts = self.model.plain(self.heads.texts, known.texts[rows])
         with torch.no_grad():
-            logits, same = self.heads.logits(similarity), no_contrast(self.heldout_pairs.same[rows])
-        loss = self.each(logits, same, slice(0, len(rows)))
+            loss = self.each(self.heads.logits(pictures @ texts.T), same, slice(0, len(rows)))
         return {"heldout_loss": float(loss.mean()), **figures(similarity)}
 
     def preview(self) -> Image.Image:
@@ -206,6 +224,10 @@ def _check(dataset: Dataset, settings: Training, **given: Any) -> None:
         "trainable.temperature": (given["temperature"] > 0, "positive"),
         "trainable.dropout": (0 <= given["dropout"] < 1, "at least 0 and below 1"),
         "trainable.noise": (given["noise"] >= 0, "0 or more"),
+        "trainable.neighbours": (
+            0 <= given["neighbours"] <= min(HUBS_PAIRS, len(dataset.train)),
+            f"from 0 to the {min(HUBS_PAIRS, len(dataset.train))} training pairs that are looked at",
+        ),
         "training.batch": (settings.batch >= 2, "2 or more, as a pair is told from the batch's others"),
         "training.accumulate": (
             settings.accumulate == 1,
