@@ -6,7 +6,6 @@ alpha = 0 included: it runs as −logsnr / 2 where there is little noise, and en
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from carrara.schedules import HALF_PI, Schedule
@@ -24,4 +23,4 @@ def angle_at(clock: Tensor) -> Tensor:
 
 def time_at(schedule: Schedule, clock: Tensor) -> Tensor:
     """The time t of a clock, shape of clock."""
-    return schedule.inverse(-2 * torch.tan(angle_at(clock)).log())
+    return schedule.at_angle(angle_at(clock))

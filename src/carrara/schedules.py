@@ -64,6 +64,10 @@ class Schedule(ABC):
     def inverse(self, logsnr: Tensor) -> Tensor:
         """The time t in [0, 1] at which `logsnr` is reached; values beyond the schedule's range give its ends."""
 
+    def at_angle(self, angle: Tensor) -> Tensor:
+        """The time t at which atan(sigma / alpha) is this angle, from 0 to π/2; beyond the schedule's range its ends."""
+        return self.inverse(-2 * torch.tan(angle).log())
+
     def logsnr(self, t: Tensor) -> Tensor:
         """log(alpha² / sigma²): +inf at t = 0, and −inf at t = 1 where alpha(1) = 0."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())

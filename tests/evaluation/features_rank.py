@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from streams import Pooled, Torn, pictures
+from pooled import Pooled
+from streams import Torn, pictures
 
 from carrara import tensors
 from carrara.errors import CarraraError

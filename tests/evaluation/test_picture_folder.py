@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from streams import Pooled
+from pooled import Pooled
 
 from carrara.errors import DataError, InputError
 from carrara.evaluation import folder as room

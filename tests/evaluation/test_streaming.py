@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from streams import Pooled, Torn, pictures
+from pooled import Pooled
+from streams import Torn, pictures
 from torch import Tensor
 
 from carrara import tensors

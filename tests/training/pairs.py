@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from small import stepped
 
 from carrara.data.dataset import Dataset, Split
 from carrara.recipe import Recipe, changed, check
@@ -68,8 +68,4 @@ def opened(folder: Path, images: int = 160, changes: Sequence[str] = ()) -> Run:
 
 def trained(folder: Path, images: int = 160, changes: Sequence[str] = (), steps: int | None = None) -> Run:
     """A run after so many steps, its generator closed as by a process that ends; None: to its end."""
-    run = opened(folder, images, changes)
-    with closing(run.train()) as progress:
-        for _ in progress if steps is None else zip(range(steps), progress, strict=False):
-            pass
-    return run
+    return stepped(opened(folder, images, changes), steps)

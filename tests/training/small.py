@@ -48,7 +48,11 @@ def opened(folder: Path, images: int = 160, changes: Sequence[str] = (), **optio
 
 def trained(folder: Path, images: int = 160, changes: Sequence[str] = (), steps: int | None = None) -> Run:
     """A run after so many steps, its generator closed as by a process that ends; None: to its end."""
-    run = opened(folder, images, changes)
+    return stepped(opened(folder, images, changes), steps)
+
+
+def stepped(run: Run, steps: int | None = None) -> Run:
+    """The run after so many steps, its generator closed as by a process that ends; None: to its end."""
     with closing(run.train()) as progress:
         for _ in progress if steps is None else zip(range(steps), progress, strict=False):
             pass

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small import BATCH, CONTENT, differing, files_of, metrics
+from small import BATCH, CONTENT, differing, files_of, metrics, stepped
 from torch import Tensor, nn
 
 import carrara
@@ -55,11 +54,7 @@ def opened(folder: Path, teacher: Path, *changes: str) -> Run:
 
 
 def trained(folder: Path, teacher: Path, *changes: str, steps: int | None = None) -> Run:
-    run = opened(folder, teacher, *changes)
-    with closing(run.train()) as progress:
-        for _ in progress if steps is None else zip(range(steps), progress, strict=False):
-            pass
-    return run
+    return stepped(opened(folder, teacher, *changes), steps)
 
 
 def state(run: Run) -> dict[str, Tensor]:

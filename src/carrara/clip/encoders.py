@@ -62,10 +62,11 @@ def encoded(encoder: Encoder[Any], given: Any, count: int) -> Tensor:
 
 def kept(encoder: Encoder[Any], what: str, compute: Callable[[], Tensor], folder: Path | None = None) -> Tensor:
     """What `compute` gives, or what it gave for the same encoder and `what`: features are computed once for all runs."""
-    key = {"kind": "clip features", "encoder": encoder.name, "sha256": encoder.sha256, "of": what}
-    place = cache.cache_folder() if folder is None else folder
-    found = cache.find(key, place)
-    if found is None:
-        found = {"features": compute()}
-        cache.keep(key, found, place)
-    return found["features"]
+    key: cache.Key = {
+        "what": "clip features",
+        "protocol": 2,
+        "encoder": encoder.name,
+        "sha256": encoder.sha256,
+        "of": what,
+    }
+    return cache.kept(key, folder or cache.cache_folder(), lambda: {"features": compute()})["features"]

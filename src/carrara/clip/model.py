@@ -16,8 +16,8 @@ from carrara.clip import encoders
 from carrara.clip.encoders import Pictures, Texts, encoded
 from carrara.clip.hubs import EXTRA, Hubs
 from carrara.errors import InputError
+from carrara.evaluation.clip import checked_rgb
 from carrara.evaluation.features import RESIZER
-from carrara.evaluation.inputs import checked_images
 from carrara.model import CLIP, DESCRIPTION, FORMAT, WEIGHTS, check_kind, evaluating, model_folder
 from carrara.networks.dual import DualEncoder, Head
 from carrara.recipe import Recipe, check
@@ -70,12 +70,7 @@ class ClipModel:
 
     def images(self, images: Tensor, /) -> Tensor:
         """Float32 unit vectors (B, dim) of uint8 images (B, 3, H, W), B ≥ 0, of any size; otherwise InputError."""
-        images = checked_images(images)
-        if images.shape[1] != 3:
-            raise InputError(
-                f"a CLIP sees images with 3 channels (RGB); got {images.shape[1]} in {tuple(images.shape)}. "
-                "Repeat grey ones over the channels: images.expand(-1, 3, -1, -1)."
-            )
+        images = checked_rgb(images)
         return self.of_pictures(encoded(self.pictures, images, len(images)))
 
     def texts(self, texts: Sequence[str], /) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -41,6 +41,15 @@ def keep(key: Key, tensors: Tensors, folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         write(_path(key, folder), content)
+
+
+def kept(key: Key, folder: Path, make: Callable[[], Tensors]) -> Tensors:
+    """What is kept under the key; where nothing is, it is made and kept."""
+    found = find(key, folder)
+    if found is None:
+        found = make()
+        keep(key, found, folder)
+    return found
 
 
 def _path(key: Key, folder: Path) -> Path:

@@ -52,7 +52,7 @@ class _Pooled(nn.Module):
 
 
 def network() -> Any:
-    """The network itself, frozen and folded, which takes pictures (B, 3, SIZE, SIZE) from −1 to 1. Raises as `efficientnet`."""
+    """The network itself, frozen and folded, which takes pictures (B, 3, H, W) from −1 to 1. Raises as `efficientnet`."""
     weights = verified(_weights_file(), SHA256)
     try:
         from efficientnet_lite_pytorch import EfficientNet

@@ -12,43 +12,27 @@ A held-out percentile as threshold is carrara's.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from carrara.errors import InputError, NonFinite
 from carrara.evaluation.inputs import Counter, Progress, batches
-from carrara.evaluation.neighbours import Nearest
+from carrara.evaluation.neighbours import Beside, Nearest, beside
 
 CHUNK_VALUES = 4_000_000
 """Distances held at a time."""
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureMemorisation:
-    """How near samples come to training pictures by features, beside how near held-out pictures do."""
+class FeatureMemorisation(Beside):
+    """The same by features."""
 
-    n: int
-    heldout_n: int
-    train_n: int
-    median: float
-    minimum: float
-    heldout_median: float
-    heldout_minimum: float
-    threshold: float
-    """The 1st percentile of the held-out pictures' distances."""
-    nearer_share: float
-    """The share of samples below the threshold; near 0.01 for a model that copies nothing."""
     nearer_than_heldout: float
     """How often a sample is nearer than a held-out picture, ties counting half: 0.5 for a model that copies nothing."""
     z: float
     """The same in standard errors: above 2 copying is likely, far below −2 samples lie off the training pictures."""
-    nearest: Nearest = field(repr=False)
-
-    def as_dict(self) -> dict[str, int | float]:
-        """The figures, as JSON takes them; not the single distances."""
-        return {key: value for key, value in vars(self).items() if isinstance(value, int | float)}
 
     def __str__(self) -> str:
         return (
@@ -72,21 +56,11 @@ def feature_memorisation(
         _check(side, what, train)
     found = nearest_features(torch.cat([samples, heldout]), train, progress=progress)
     mine, theirs = found.distance[: len(samples)], found.distance[len(samples) :]
-    threshold = float(theirs.quantile(0.01))
     share = _nearer(mine, theirs)
     return FeatureMemorisation(
-        n=len(mine),
-        heldout_n=len(theirs),
-        train_n=len(train),
-        median=float(mine.quantile(0.5)),
-        minimum=float(mine.min()),
-        heldout_median=float(theirs.quantile(0.5)),
-        heldout_minimum=float(theirs.min()),
-        threshold=threshold,
-        nearer_share=float((mine < threshold).double().mean()),
+        **beside(Nearest(mine, found.index[: len(samples)]), theirs, len(train)),
         nearer_than_heldout=share,
         z=(share - 0.5) / math.sqrt((len(mine) + len(theirs) + 1) / (12 * len(mine) * len(theirs))),
-        nearest=Nearest(mine, found.index[: len(samples)]),
     )
 
 

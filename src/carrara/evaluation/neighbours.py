@@ -12,7 +12,7 @@ Meehan, Chaudhuri and Dasgupta, 2020.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +39,8 @@ class Nearest:
 
 
 @dataclass(frozen=True, eq=False)
-class Memorisation:
-    """How near samples come to the training pictures, beside how near held-out pictures do."""
+class Beside:
+    """How near samples come to the training pictures, beside how near held-out pictures do, whatever the distance."""
 
     n: int
     heldout_n: int
@@ -49,9 +49,6 @@ class Memorisation:
     minimum: float
     heldout_median: float
     heldout_minimum: float
-    copies: int
-    """Samples that equal a training picture in every pixel."""
-    heldout_copies: int
     threshold: float
     """The 1st percentile of the held-out pictures' distances."""
     nearer_share: float
@@ -61,6 +58,15 @@ class Memorisation:
     def as_dict(self) -> dict[str, int | float]:
         """The figures, as JSON takes them; not the single distances."""
         return {key: value for key, value in vars(self).items() if isinstance(value, int | float)}
+
+
+@dataclass(frozen=True, eq=False)
+class Memorisation(Beside):
+    """The same by pixels."""
+
+    copies: int
+    """Samples that equal a training picture in every pixel."""
+    heldout_copies: int
 
     def __str__(self) -> str:
         return (
@@ -134,19 +140,23 @@ def _closest(queries: Tensor, chunk: Tensor) -> tuple[Tensor, Tensor]:
     return least + queries.square().sum(1), where
 
 
-def _compared(mine: Nearest, heldout: Tensor, train_n: int) -> Memorisation:
+def beside(mine: Nearest, heldout: Tensor, train_n: int) -> dict[str, Any]:
+    """The fields of Beside, from the samples' nearest and the held-out pictures' distances (K,)."""
     threshold = float(heldout.quantile(0.01))
-    return Memorisation(
-        n=len(mine.distance),
-        heldout_n=len(heldout),
-        train_n=train_n,
-        median=float(mine.distance.quantile(0.5)),
-        minimum=float(mine.distance.min()),
-        heldout_median=float(heldout.quantile(0.5)),
-        heldout_minimum=float(heldout.min()),
-        copies=int((mine.distance == 0).sum()),
-        heldout_copies=int((heldout == 0).sum()),
-        threshold=threshold,
-        nearer_share=float((mine.distance < threshold).double().mean()),
-        nearest=mine,
-    )
+    return {
+        "n": len(mine.distance),
+        "heldout_n": len(heldout),
+        "train_n": train_n,
+        "median": float(mine.distance.quantile(0.5)),
+        "minimum": float(mine.distance.min()),
+        "heldout_median": float(heldout.quantile(0.5)),
+        "heldout_minimum": float(heldout.min()),
+        "threshold": threshold,
+        "nearer_share": float((mine.distance < threshold).double().mean()),
+        "nearest": mine,
+    }
+
+
+def _compared(mine: Nearest, heldout: Tensor, train_n: int) -> Memorisation:
+    copies, heldout_copies = (int((distance == 0).sum()) for distance in (mine.distance, heldout))
+    return Memorisation(**beside(mine, heldout, train_n), copies=copies, heldout_copies=heldout_copies)

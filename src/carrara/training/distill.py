@@ -23,7 +23,6 @@ Consistency Models, Song et al., 2023, for the sampling.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -48,6 +47,7 @@ from carrara.processes import Gaussian, like
 from carrara.rng import Streams, derive
 from carrara.samplers import adams
 from carrara.sampling import moved
+from carrara.schedules import HALF_PI
 from carrara.times import TrainTimes, grid
 from carrara.training.computing import candidates
 from carrara.training.settings import Training
@@ -59,7 +59,6 @@ LOWEST, HIGHEST = 0.01, 0.4
 """The noise levels, as angles from 0 to 1, under which the critic sees pictures; low ones more often."""
 CRITIC_AHEAD = 4096
 """For how many images the critic learns before the student listens to it."""
-HALF_PI = math.pi / 2
 SMALL = 0.03
 """The error of a number, data being of size 1, below which an error counts as a square."""
 HELDOUT_SEED = 0x5EED
@@ -139,6 +138,7 @@ class Distillation:
         Raises InputError for what cannot be taught.
         """
         _check(
+            settings,
             evaluations=list(evaluations),
             first=first,
             pairs=pairs,
@@ -149,11 +149,6 @@ class Distillation:
             critic_rate=critic_rate,
             student_rate=student_rate,
         )
-        if settings.accumulate > 1:
-            raise RecipeError(
-                f"training.accumulate is {settings.accumulate}; a distillation computes each batch at once, so it must be 1. "
-                "For less memory lower training.batch, or set training.checkpointing=true"
-            )
         found = load_teacher(teacher, teacher_sha256, model)
         if guidance_scale != 1 and model.condition.null(1) is None:
             raise InputError(
@@ -260,7 +255,7 @@ class Distillation:
     def _time_of_critic(self, rng: Streams) -> Tensor:
         """The times (B,) at which the critic sees pictures."""
         level = LOWEST + (HIGHEST - LOWEST) * rng.uniform() ** 2
-        return self.process.schedule.inverse(-2 * torch.tan(HALF_PI * level).log()).clamp(max=1)
+        return self.process.schedule.at_angle(HALF_PI * level).clamp(max=1)
 
     def _first_loss(self, start: int, count: int) -> Tensor:
         """The error (count,) at the run's first images, whose paths the teacher walks now."""
@@ -342,8 +337,8 @@ def pick(u: Tensor, first: float, count: int) -> Tensor:
     return torch.where(u < first, 0, others).clamp(max=count - 1)
 
 
-def _check(**given: Any) -> None:
-    """Raises RecipeError for options that teach nothing."""
+def _check(settings: Training, **given: Any) -> None:
+    """Raises RecipeError for options that teach nothing, and for batches in parts."""
     evaluations, first = given["evaluations"], given["first"]
     taught = given["pair_weight"] * given["pairs"] + given["critic_weight"] > 0
     rules = {
@@ -356,6 +351,11 @@ def _check(**given: Any) -> None:
     for name, (holds, rule) in rules.items():
         if not holds:
             raise RecipeError(f"trainable.{name} is {given[name]!r}; it must be {rule}")
+    if settings.accumulate > 1:
+        raise RecipeError(
+            f"training.accumulate is {settings.accumulate}; a distillation computes each batch at once, so it must be 1. "
+            "For less memory lower training.batch, or set training.checkpointing=true"
+        )
     if not taught:
         raise RecipeError(
             "trainable has neither pairs nor a critic to teach: set pair_weight and pairs, or critic_weight, above 0"

@@ -245,16 +245,7 @@ class Way:
 
 def samples_of(plan: Plan, sampling: Sampling) -> cache.Tensors:
     """A cell's kept samples; drawn again where their file has been lost or damaged since."""
-    return kept(plan.samples_key(sampling), plan.folder, lambda: draw(plan, sampling, Counter(0, None)))
-
-
-def kept(key: cache.Key, folder: Path, make: Callable[[], cache.Tensors]) -> cache.Tensors:
-    """What is kept under the key; where nothing is, it is made and kept."""
-    found = cache.find(key, folder)
-    if found is None:
-        found = make()
-        cache.keep(key, found, folder)
-    return found
+    return cache.kept(plan.samples_key(sampling), plan.folder, lambda: draw(plan, sampling, Counter(0, None)))
 
 
 def data_variance(plan: Plan, limit: int = 2000) -> float:
@@ -281,7 +272,7 @@ def figures_of(plan: Plan, ground: Ground, sampling: Sampling, samples: Tensor) 
         numbers = {name: float("nan") if value is None else value for name, value in found.items()}
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
 
-    tensors = kept(plan.figures_key(sampling), plan.folder, measure)
+    tensors = cache.kept(plan.figures_key(sampling), plan.folder, measure)
     return {name: None if tensors[name].isnan() else float(tensors[name]) for name in plan.study.measures}
 
 
