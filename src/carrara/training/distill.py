@@ -71,6 +71,9 @@ class Taught:
     """What the teacher believes, guided if asked, at a time for each picture too."""
 
     def __init__(self, denoiser: Denoiser, scale: float, null: Any) -> None:
+        """`null(count)` is the condition of nothing, None where there is none. Raises InputError for guidance without one."""
+        if scale != 1 and null(1) is None:
+            raise InputError(f"guidance_scale {scale:g} needs a conditional teacher; this one is unconditional")
         self.denoiser, self.scale, self.null, self.process = denoiser, scale, null, denoiser.process
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Point:
@@ -150,10 +153,6 @@ class Distillation:
             student_rate=student_rate,
         )
         found = load_teacher(teacher, teacher_sha256, model)
-        if guidance_scale != 1 and model.condition.null(1) is None:
-            raise InputError(
-                f"guidance_scale {guidance_scale:g} needs a conditional teacher; this one is unconditional"
-            )
         self.model, self.dataset, self.settings, self.seed = model, dataset, settings, seed
         self.world = world or World()
         self.computing = candidates(settings)[0]
