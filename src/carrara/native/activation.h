@@ -6,6 +6,14 @@
 /* a where the mask is set, b elsewhere. */
 INLINE vec chosen(ivec mask, vec a, vec b) { return (vec)((mask & (ivec)a) | (~mask & (ivec)b)); }
 
+INLINE vec larger(vec a, vec b) {
+#ifdef __AVX512F__
+    return (vec)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+    return chosen(a > b, a, b);
+#endif
+}
+
 /* p 2^whole, for whole numbers. */
 INLINE vec scaled_by_power(vec p, vec whole) {
 #ifdef __AVX512F__
@@ -50,6 +58,16 @@ INLINE vec power(vec z, const int rough) {
     }
 #endif
     return exponential(z);
+}
+
+/* ln v, for v >= 1e-30: a guess from the bits, and Halley's step twice. */
+INLINE vec logarithm(vec v) {
+    vec guess = __builtin_convertvector((ivec)v - (127 << 23), vec) * (0.69314718f / 8388608.0f);
+    for (int step = 0; step < 2; step++) {
+        vec e = exponential(guess);
+        guess += 2.0f * (v - e) / (v + e);
+    }
+    return guess;
 }
 
 /* 1 / (1 + e^-z), as rough. */

@@ -15,12 +15,14 @@
 #define LANES 8
 #endif
 #define ROUND(a, b) (((a) + (b) - 1) / (b) * (b))
+#define ALONE static __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
 typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
 typedef uint16_t hvec __attribute__((vector_size(2 * LANES)));
+typedef uint16_t hwide __attribute__((vector_size(4 * LANES)));
 #define ZERO ((vec){0})
 
 /* bfloat16 is the upper half of a float32, rounded to the nearest, to even where two are near. */
@@ -50,9 +52,18 @@ INLINE void store(void *p, size_t i, vec v, int half) {
     else *(any_vec *)((float *)p + i) = v;
 }
 
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define MASKS
+#define MASK(n) ((__mmask16)((1u << ((n) > 0 ? (n) : 0)) - 1))
+#endif
+
 /* The first n of LANES numbers, and zeros. */
 INLINE vec load_some(const void *p, size_t i, int half, int n) {
     if (n >= LANES) return load(p, i, half);
+#ifdef MASKS
+    if (half) return widened((hvec)_mm256_maskz_loadu_epi16(MASK(n), (const uint16_t *)p + i));
+    return (vec)_mm512_maskz_loadu_ps(MASK(n), (const float *)p + i);
+#endif
     vec room = ZERO;
     memcpy(&room, (const char *)p + (i << (2 - half)), (size_t)n << (2 - half));
     return load(&room, 0, half);
@@ -63,6 +74,11 @@ INLINE void store_some(void *p, size_t i, vec v, int half, int n) {
         store(p, i, v, half);
         return;
     }
+#ifdef MASKS
+    if (half) _mm256_mask_storeu_epi16((uint16_t *)p + i, MASK(n), (__m256i)narrowed(v));
+    else _mm512_mask_storeu_ps((float *)p + i, MASK(n), (__m512)v);
+    return;
+#endif
     vec room = ZERO;
     store(&room, 0, v, half);
     memcpy((char *)p + (i << (2 - half)), &room, (size_t)n << (2 - half));
@@ -70,6 +86,10 @@ INLINE void store_some(void *p, size_t i, vec v, int half, int n) {
 
 /* Two vectors as LANES pairs of bfloat16, the first of each pair from a. */
 INLINE uvec paired(vec a, vec b) {
+#if defined(__AVX512BF16__) && defined(__AVX512BW__)
+    const hwide order = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    return (uvec)_mm512_permutexvar_epi16((__m512i)order, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+#endif
     return __builtin_convertvector(narrowed(a), uvec) | __builtin_convertvector(narrowed(b), uvec) << 16;
 }
 #endif

@@ -203,7 +203,7 @@ INLINE void convolve_block(const void *x, const uint32_t *packed, const float *b
     for (int k0 = 0; k0 < k; k0 += COLUMNS, packed += PLACES * deep * COLUMNS) {
         for (int q = 0; q < PLACES; q++)
             for (int t = 0; t < block; t += ROWS)
-                product(ROWS, coarse, v + q * far + t * deep, deep, 1, packed + q * deep * COLUMNS, COLUMNS, m + q * away + t * COLUMNS,
+                product(ROWS, 2, coarse, v + q * far + t * deep, deep, 1, packed + q * deep * COLUMNS, COLUMNS, m + q * away + t * COLUMNS,
                         COLUMNS, (int)deep, 0);
         for (int t = 0; t < block && first + t < s.tiles; t++)
             for (int part = 0; part < COLUMNS && k0 + part < k; part += LANES)
@@ -267,7 +267,7 @@ INLINE void weigh_block(const void *x, const void *dy, float *sums, Shape s, int
     for (int q = 0; q < PLACES; q++)
         for (size_t kk = 0; kk < wide_m; kk += COLUMNS)
             for (size_t ci = 0; ci < wide_v; ci += CROSS)
-                product(CROSS, coarse, v + q * far_v + ci / LANES * LANES * deep + ci % LANES, 1, LANES, m + q * far_m + kk * deep, COLUMNS,
+                product(CROSS, 2, coarse, v + q * far_v + ci / LANES * LANES * deep + ci % LANES, 1, LANES, m + q * far_m + kk * deep, COLUMNS,
                         sums + (q * wide_v + ci) * wide_m + kk, wide_m, (int)deep, 1);
 }
 
