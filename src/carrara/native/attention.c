@@ -125,7 +125,7 @@ static Head headed(int n, int d, int half, int coarse) {
 
 /* Words of all tokens' numbers, of those of COLUMNS queries, and of those queries by all keys. */
 #define SIDE ((size_t)s.np * s.dp)
-#define STRIP ((size_t)COLUMNS * ROUND(s.dp, COLUMNS))
+#define STRIP ((size_t)COLUMNS * s.dp)
 #define SCORES ((size_t)s.kp * COLUMNS)
 #define NUMBERS(p, i) ((const void *)((const char *)(p) + ((size_t)(i) << (2 - half))))
 #define ROWS_OF(p, which) ((Rows){NUMBERS(p, IN), stride, bias ? bias + ((size_t)(which) * heads + i % heads) * d : NULL})
@@ -141,7 +141,7 @@ static Head headed(int n, int d, int half, int coarse) {
 
 /* Words that a thread works in. */
 static size_t room_of(Head s, int back) {
-    return back ? 7 * SIDE + 2 * (size_t)s.kp * s.np + 4 * STRIP + 3 * SCORES : 2 * SIDE + 3 * STRIP + SCORES;
+    return back ? 6 * SIDE + 2 * (size_t)s.kp * s.np + 2 * STRIP + 2 * SCORES : 2 * SIDE + 3 * STRIP + SCORES;
 }
 
 INLINE void attend_head(Rows q, Rows k, Rows v, void *o, size_t out, float *log_sum, uint32_t *room, Head s) {

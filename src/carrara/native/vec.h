@@ -26,7 +26,13 @@ typedef uint16_t hwide __attribute__((vector_size(4 * LANES)));
 #define ZERO ((vec){0})
 
 /* bfloat16 is the upper half of a float32, rounded to the nearest, to even where two are near. */
-INLINE vec widened(hvec h) { return (vec)(__builtin_convertvector(h, uvec) << 16); }
+INLINE vec widened(hvec h) {
+#ifdef __AVX512F__
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)h), 16); /* what gcc makes of the line below is halves, put together */
+#else
+    return (vec)(__builtin_convertvector(h, uvec) << 16);
+#endif
+}
 
 INLINE hvec narrowed(vec v) {
 #ifdef __AVX512BF16__
@@ -82,6 +88,25 @@ INLINE void store_some(void *p, size_t i, vec v, int half, int n) {
     vec room = ZERO;
     store(&room, 0, v, half);
     memcpy((char *)p + (i << (2 - half)), &room, (size_t)n << (2 - half));
+}
+
+/* LANES vectors as the rows of a square, turned into its columns: in each step, squares of half the side change places. */
+INLINE void transpose(vec *r) {
+#pragma GCC unroll 4
+    for (int side = 1; side < LANES; side *= 2) {
+        ivec upper, lower;
+        for (int lane = 0; lane < LANES; lane++) {
+            upper[lane] = lane & side ? LANES + lane - side : lane;
+            lower[lane] = lane & side ? LANES + lane : lane + side;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            if (!(i & side)) {
+                vec a = r[i], b = r[i + side];
+                r[i] = __builtin_shuffle(a, b, upper);
+                r[i + side] = __builtin_shuffle(a, b, lower);
+            }
+    }
 }
 
 /* Two vectors as LANES pairs of bfloat16, the first of each pair from a. */

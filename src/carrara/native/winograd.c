@@ -12,7 +12,8 @@
 #define TILE 4
 #define SPAN 6
 #define PLACES 36
-#define CACHE 800000 /* bytes that a block of tiles may fill */
+#define TAPS 9
+#define CACHE 400000 /* bytes that a block of tiles may fill */
 #define APART 32     /* words between the rows of two points, so that they do not all fall into one set of the first cache */
 
 static const float A = 0.75f, B = 1.5f, AA = 0.5625f, BB = 2.25f;
@@ -49,18 +50,28 @@ INLINE void leave_adjoint(vec *m, int so, const vec *y, int s) {
     m[5 * so] = y[3 * s];
 }
 
-/* G of the paper: what three taps come to at each point. */
+/* G of the paper, what three taps come to at each point, and its transpose. */
 #define ZERO_POINT (1 / 1.265625f)
 #define A_POINT (-1 / 1.8984375f)
 #define B_POINT (1 / 7.59375f)
-static const float G[SPAN][3] = {
-    {ZERO_POINT, 0, 0},
-    {A_POINT, 0.75f * A_POINT, 0.5625f * A_POINT},
-    {A_POINT, -0.75f * A_POINT, 0.5625f * A_POINT},
-    {B_POINT, 1.5f * B_POINT, 2.25f * B_POINT},
-    {B_POINT, -1.5f * B_POINT, 2.25f * B_POINT},
-    {0, 0, 1},
-};
+
+INLINE void filter(vec *o, int so, const vec *taps, int s) {
+    vec even_a = A_POINT * (taps[0] + AA * taps[2 * s]), odd_a = A_POINT * A * taps[s];
+    vec even_b = B_POINT * (taps[0] + BB * taps[2 * s]), odd_b = B_POINT * B * taps[s];
+    o[0] = ZERO_POINT * taps[0];
+    o[so] = even_a + odd_a;
+    o[2 * so] = even_a - odd_a;
+    o[3 * so] = even_b + odd_b;
+    o[4 * so] = even_b - odd_b;
+    o[5 * so] = taps[2 * s];
+}
+
+INLINE void filter_adjoint(vec *taps, int so, const vec *d, int s) {
+    vec even_a = A_POINT * (d[s] + d[2 * s]), even_b = B_POINT * (d[3 * s] + d[4 * s]);
+    taps[0] = ZERO_POINT * d[0] + even_a + even_b;
+    taps[so] = A_POINT * A * (d[s] - d[2 * s]) + B_POINT * B * (d[3 * s] - d[4 * s]);
+    taps[2 * so] = AA * even_a + BB * even_b + d[5 * s];
+}
 
 typedef struct { int h, w, down, across, tiles; } Shape;
 
@@ -73,28 +84,31 @@ static Shape shaped(int n, int h, int w) {
 #define PLACE(t) int image = (t) / (s.down * s.across), i0 = (t) / s.across % s.down * TILE, j0 = (t) % s.across * TILE
 #define PIXEL(i, j, c) ((((size_t)image * s.h + (i)) * s.w + (j)) * (c) + k)
 
-/* Channels k … of tile t of x, with a pixel of border, at the 36 points; zeros beyond the last tile. */
-INLINE void entered(vec *d, const void *x, int half, Shape s, int t, int c, int k) {
+/* Channels k … of tile t of x, with a pixel of border, halfway to the 36 points: its columns; zeros beyond the last tile. */
+INLINE void entered(vec *half_way, const void *x, int half, Shape s, int t, int c, int k) {
     PLACE(t);
-    vec half_way[PLACES];
+#pragma GCC unroll 6
     for (int j = 0; j < SPAN; j++) {
         vec column[SPAN];
+#pragma GCC unroll 6
         for (int i = 0; i < SPAN; i++) {
             int row = i0 + i - 1, at = j0 + j - 1;
             int inside = t < s.tiles && row >= 0 && row < s.h && at >= 0 && at < s.w;
             column[i] = inside ? load_some(x, PIXEL(row, at, c), half, c - k) : ZERO;
+            if (j > 1) __builtin_prefetch((const char *)x + (PIXEL(row, at + TILE, c) << (2 - half))); /* the tile after this one's */
         }
         enter(half_way + j, SPAN, column, 1);
     }
-    for (int i = 0; i < SPAN; i++) enter(d + i * SPAN, 1, half_way + i * SPAN, 1);
 }
 
-/* The transpose of leaving: the gradient of tile t's 4x4 pixels at the 36 points. Returns its sum over the pixels. */
-INLINE vec left_adjoint(vec *d, const void *dy, int half, Shape s, int t, int c, int k) {
+/* The transpose of leaving: the gradient of tile t's 4x4 pixels halfway to the 36 points. Returns its sum over the pixels. */
+INLINE vec left_adjoint(vec *half_way, const void *dy, int half, Shape s, int t, int c, int k) {
     PLACE(t);
-    vec half_way[SPAN * TILE], sum = ZERO;
+    vec sum = ZERO;
+#pragma GCC unroll 4
     for (int j = 0; j < TILE; j++) {
         vec column[TILE];
+#pragma GCC unroll 4
         for (int i = 0; i < TILE; i++) {
             int inside = t < s.tiles && i0 + i < s.h && j0 + j < s.w;
             column[i] = inside ? load_some(dy, PIXEL(i0 + i, j0 + j, c), half, c - k) : ZERO;
@@ -102,7 +116,6 @@ INLINE vec left_adjoint(vec *d, const void *dy, int half, Shape s, int t, int c,
         }
         leave_adjoint(half_way + j, TILE, column, 1);
     }
-    for (int i = 0; i < SPAN; i++) leave_adjoint(d + i * SPAN, 1, half_way + i * TILE, 1);
     return sum;
 }
 
@@ -136,7 +149,8 @@ int carrara_coarse(void) {
 
 /* Words of a depth of c, and those that `carrara_pack` writes. */
 static size_t words(int c, int coarse) { return (size_t)ROUND(c, LANES) >> coarse; }
-size_t carrara_packed(int c, int k, int coarse) { return PLACES * words(c, coarse) * ROUND(k, COLUMNS); }
+static size_t plane(size_t deep) { return deep * COLUMNS + APART; }
+size_t carrara_packed(int c, int k, int coarse) { return PLACES * plane(words(c, coarse)) * (ROUND(k, COLUMNS) / COLUMNS); }
 
 /* The sum of all words, by which it is seen whether weights have changed. */
 uint64_t carrara_bits(const uint32_t *words, size_t count, int threads) {
@@ -146,21 +160,30 @@ uint64_t carrara_bits(const uint32_t *words, size_t count, int threads) {
     return sum;
 }
 
-/* Nine taps of LANES filters w(k …, c), at the 36 points. */
-static void filtered(vec *d, const float *w, ptrdiff_t sk, ptrdiff_t si, ptrdiff_t sj, int filters) {
-    vec taps[9], half_way[18];
-    for (int tap = 0; tap < 9; tap++) {
-        taps[tap] = ZERO;
-        for (int lane = 0; lane < LANES && lane < filters; lane++) taps[tap][lane] = w[lane * sk + tap / 3 * si + tap % 3 * sj];
+/* Nine taps of LANES filters w(k …, c). Where they lie beside each other, forwards or backwards, they are read together. */
+INLINE void tapped(vec *taps, const float *w, ptrdiff_t sk, ptrdiff_t si, ptrdiff_t sj, int filters) {
+    int together = (sj == 1 || sj == -1) && si == 3 * sj, known = together ? (TAPS < LANES ? TAPS : LANES) : 0;
+    vec rows[LANES];
+    for (int lane = 0; together && lane < LANES; lane++)
+        rows[lane] = lane < filters ? load_some(w + lane * sk - (sj < 0 ? TAPS - 1 : 0), 0, 0, TAPS) : ZERO;
+    if (together) transpose(rows);
+    for (int tap = 0; tap < TAPS; tap++) {
+        int place = sj < 0 ? TAPS - 1 - tap : tap;
+        taps[tap] = place < known ? rows[place] : ZERO;
+        for (int lane = 0; place >= known && lane < LANES && lane < filters; lane++)
+            taps[tap][lane] = w[lane * sk + tap / 3 * si + tap % 3 * sj];
     }
-    for (int i = 0; i < SPAN; i++)
-        for (int j = 0; j < 3; j++) half_way[i * 3 + j] = G[i][0] * taps[j] + G[i][1] * taps[3 + j] + G[i][2] * taps[6 + j];
-    for (int i = 0; i < SPAN; i++)
-        for (int j = 0; j < SPAN; j++)
-            d[i * SPAN + j] = G[j][0] * half_way[i * 3] + G[j][1] * half_way[i * 3 + 1] + G[j][2] * half_way[i * 3 + 2];
 }
 
-/* Weights w(k, c, i, j), at any strides, at the points and laid out as the products read them: (K / COLUMNS, 36, C, COLUMNS). */
+/* The same at the 36 points. */
+INLINE void filtered(vec *d, const float *w, ptrdiff_t sk, ptrdiff_t si, ptrdiff_t sj, int filters) {
+    vec taps[TAPS], half_way[3 * SPAN];
+    tapped(taps, w, sk, si, sj, filters);
+    for (int j = 0; j < 3; j++) filter(half_way + j, 3, taps + j, 3);
+    for (int i = 0; i < SPAN; i++) filter(d + i * SPAN, 1, half_way + i * 3, 1);
+}
+
+/* Weights w(k, c, i, j), at any strides, at the points and laid out as the products read them: (K / COLUMNS, 36, C, COLUMNS), with gaps. */
 void carrara_pack(const float *w, ptrdiff_t sk, ptrdiff_t sc, ptrdiff_t si, ptrdiff_t sj, uint32_t *packed, int c, int k, int coarse,
                   int threads) {
     int panels = ROUND(k, COLUMNS) / COLUMNS, step = 1 << coarse;
@@ -177,7 +200,7 @@ void carrara_pack(const float *w, ptrdiff_t sk, ptrdiff_t sc, ptrdiff_t si, ptrd
                 }
                 for (int q = 0; q < PLACES; q++) {
                     uvec u = coarse ? paired(d[0][q], d[1][q]) : (uvec)d[0][q];
-                    memcpy(packed + ((panel * (size_t)PLACES + q) * deep + p) * COLUMNS + part * LANES, &u, sizeof u);
+                    memcpy(packed + (panel * (size_t)PLACES + q) * plane(deep) + p * COLUMNS + part * LANES, &u, sizeof u);
                 }
             }
 }
@@ -196,14 +219,17 @@ INLINE void convolve_block(const void *x, const uint32_t *packed, const float *b
     float *m = (float *)(v + PLACES * far);
     for (int t = 0; t < block; t++)
         for (int at = 0; at < c; at += LANES) {
-            vec d[PLACES];
-            entered(d, x, half, s, first + t, c, at);
-            for (int q = 0; q < PLACES; q++) store(v + q * far + t * deep, at, d[q], coarse);
+            vec half_way[PLACES], d[SPAN];
+            entered(half_way, x, half, s, first + t, c, at);
+            for (int i = 0; i < SPAN; i++) {
+                enter(d, 1, half_way + i * SPAN, 1);
+                for (int j = 0; j < SPAN; j++) store(v + (i * SPAN + j) * far + t * deep, at, d[j], coarse);
+            }
         }
-    for (int k0 = 0; k0 < k; k0 += COLUMNS, packed += PLACES * deep * COLUMNS) {
+    for (int k0 = 0; k0 < k; k0 += COLUMNS, packed += PLACES * plane(deep)) {
         for (int q = 0; q < PLACES; q++)
             for (int t = 0; t < block; t += ROWS)
-                product(ROWS, 2, coarse, v + q * far + t * deep, deep, 1, packed + q * deep * COLUMNS, COLUMNS, m + q * away + t * COLUMNS,
+                product(ROWS, 2, coarse, v + q * far + t * deep, deep, 1, packed + q * plane(deep), COLUMNS, m + q * away + t * COLUMNS,
                         COLUMNS, (int)deep, 0);
         for (int t = 0; t < block && first + t < s.tiles; t++)
             for (int part = 0; part < COLUMNS && k0 + part < k; part += LANES)
@@ -234,62 +260,73 @@ int carrara_convolve(const void *x, const uint32_t *packed, const float *bias, c
     return failed;
 }
 
-/* Channels `at` … of a tile, or of two where coarse, at the points, into panels of `columns`: (36, width / columns, deep, columns). */
-INLINE void panelled(uint32_t *to, vec d[2][PLACES], size_t far, size_t deep, size_t row, int at, const int columns, const int coarse) {
-    to += (at / columns * deep + row) * columns + at % columns;
-    for (int q = 0; q < PLACES; q++) {
-        uvec u = coarse ? paired(d[0][q], d[1][q]) : (uvec)d[0][q];
-        memcpy(to + q * far, &u, sizeof u);
+/* Row i of the points of a tile, d[0], or of two where coarse, into panels: the place of channels `at` … is `to`, a point is `far` from
+ * the next. */
+INLINE void panelled(uint32_t *to, vec d[2][SPAN], size_t far, int i, const int coarse) {
+    for (int j = 0; j < SPAN; j++) {
+        uvec u = coarse ? paired(d[0][j], d[1][j]) : (uvec)d[0][j];
+        memcpy(to + (i * SPAN + j) * far, &u, sizeof u);
     }
 }
 
-/* Adds a block of tiles to `sums`: (36, c, k) of the weights and (k) of the bias, both widths rounded up. */
+/* Adds a block of tiles to `sums`, or begins them: (36, c, k) of the weights, with gaps, and (k) of the bias, both widths rounded up. */
 INLINE void weigh_block(const void *x, const void *dy, float *sums, Shape s, int c, int k, const int half, const int coarse, int first,
-                        int block, uint32_t *v) {
+                        int block, int begun, uint32_t *v) {
     const size_t wide_v = ROUND(c, LANES), wide_m = ROUND(k, COLUMNS), deep = block >> coarse;
     const size_t far_v = deep * wide_v + APART, far_m = deep * wide_m + APART;
     uint32_t *m = v + PLACES * far_v;
-    float *bias = sums + PLACES * wide_v * wide_m;
-    vec d[2][PLACES];
+    const size_t far_sums = wide_v * wide_m + APART;
+    float *bias = sums + PLACES * far_sums;
+    vec half_way[2][PLACES], d[2][SPAN];
     for (size_t row = 0; row < deep; row++) {
         int t = first + (int)(row << coarse);
         for (int at = 0; at < c; at += LANES) {
-            for (int i = 0; i <= coarse; i++) entered(d[i], x, half, s, t + i, c, at);
-            panelled(v, d, far_v, deep, row, at, LANES, coarse);
+            for (int i = 0; i <= coarse; i++) entered(half_way[i], x, half, s, t + i, c, at);
+            for (int i = 0; i < SPAN; i++) {
+                for (int each = 0; each <= coarse; each++) enter(d[each], 1, half_way[each] + i * SPAN, 1);
+                panelled(v + (at / LANES * deep + row) * LANES, d, far_v, i, coarse);
+            }
         }
         for (int at = 0; at < (int)wide_m; at += LANES) {
-            vec sum = load(bias, at, 0);
-            for (int i = 0; i <= coarse; i++) sum += left_adjoint(d[i], dy, half, s, at < k ? t + i : s.tiles, k, at);
+            vec sum = begun || row ? load(bias, at, 0) : ZERO;
+            for (int i = 0; i <= coarse; i++) sum += left_adjoint(half_way[i], dy, half, s, at < k ? t + i : s.tiles, k, at);
             store(bias, at, sum, 0);
-            panelled(m, d, far_m, deep, row, at, COLUMNS, coarse);
+            for (int i = 0; i < SPAN; i++) {
+                for (int each = 0; each <= coarse; each++) leave_adjoint(d[each], 1, half_way[each] + i * TILE, 1);
+                panelled(m + (at / COLUMNS * deep + row) * COLUMNS + at % COLUMNS, d, far_m, i, coarse);
+            }
         }
     }
     for (int q = 0; q < PLACES; q++)
         for (size_t kk = 0; kk < wide_m; kk += COLUMNS)
             for (size_t ci = 0; ci < wide_v; ci += CROSS)
                 product(CROSS, 2, coarse, v + q * far_v + ci / LANES * LANES * deep + ci % LANES, 1, LANES, m + q * far_m + kk * deep, COLUMNS,
-                        sums + (q * wide_v + ci) * wide_m + kk, wide_m, (int)deep, 1);
+                        sums + q * far_sums + ci * wide_m + kk, wide_m, (int)deep, begun);
 }
 
 /* The transpose of packing: LANES filters' sums at the 36 points, added up over the parts, as nine taps. */
-static void unfiltered(vec *taps, const float *sums, size_t each, size_t far, int parts) {
-    vec half_way[18];
+INLINE void unfiltered(vec *taps, const float *sums, size_t each, size_t far, int parts) {
+    vec half_way[3 * SPAN];
     for (int j = 0; j < SPAN; j++) {
         vec d[SPAN];
         for (int i = 0; i < SPAN; i++) {
-            d[i] = ZERO;
-            for (int part = 0; part < parts; part++) d[i] += load(sums, each * part + (i * SPAN + j) * far, 0);
+            d[i] = load(sums, (i * SPAN + j) * far, 0);
+            for (int part = 1; part < parts; part++) d[i] += load(sums, each * part + (i * SPAN + j) * far, 0);
         }
-        for (int i = 0; i < 3; i++) {
-            half_way[i * SPAN + j] = ZERO;
-            for (int q = 0; q < SPAN; q++) half_way[i * SPAN + j] += G[q][i] * d[q];
-        }
+        filter_adjoint(half_way + j, SPAN, d, 1);
     }
-    for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 3; j++) {
-            taps[i * 3 + j] = ZERO;
-            for (int q = 0; q < SPAN; q++) taps[i * 3 + j] += G[q][j] * half_way[i * SPAN + q];
-        }
+    for (int i = 0; i < 3; i++) filter_adjoint(taps + i * 3, 1, half_way + i * SPAN, 1);
+}
+
+/* Nine taps of LANES filters to dw, where those lie `far` apart. */
+INLINE void put_taps(float *dw, size_t far, const vec *taps, int filters) {
+    vec rows[LANES];
+    for (int tap = 0; tap < LANES; tap++) rows[tap] = tap < TAPS ? taps[tap] : ZERO;
+    transpose(rows);
+    for (int lane = 0; lane < LANES && lane < filters; lane++) {
+        store_some(dw + lane * far, 0, rows[lane], 0, TAPS);
+        for (int tap = LANES; tap < TAPS; tap++) dw[lane * far + tap] = taps[tap][lane];
+    }
 }
 
 /* The gradients of weights and bias: dw (K, C, 3, 3), db (K) from x (N, H, W, C), dy (N, H, W, K). Returns 0, or 1 without memory.
@@ -297,33 +334,32 @@ static void unfiltered(vec *taps, const float *sums, size_t each, size_t far, in
 int carrara_weights(const void *x, const void *dy, float *dw, float *db, int n, int h, int w, int c, int k, int half, int coarse,
                     int threads) {
     Shape s = shaped(n, h, w);
-    size_t cp = ROUND(c, LANES), kp = ROUND(k, COLUMNS), each = PLACES * cp * kp + kp;
+    size_t cp = ROUND(c, LANES), kp = ROUND(k, COLUMNS), far = cp * kp + APART, each = PLACES * far + kp;
     int most = 128, share = ROUND((s.tiles + threads - 1) / threads, 2), blocks = (share + most - 1) / most;
     int block = ROUND((share + blocks - 1) / blocks, 2);
     size_t room = ROUND(PLACES * (((cp + kp) * block >> coarse) + 2 * APART), 16);
-    float *sums = calloc(each * threads, 4);
+    float *sums = malloc(4 * each * threads);
     uint32_t *rooms = aligned_alloc(64, 4 * room * threads);
     if (!sums || !rooms) { free(sums); free(rooms); return 1; }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int part = 0; part < threads; part++)
         for (int i = 0; i < blocks; i++) {
             int first = part * block * blocks + i * block;
-            if (coarse && half) weigh_block(x, dy, sums + each * part, s, c, k, 1, 1, first, block, rooms + room * part);
-            else if (coarse) weigh_block(x, dy, sums + each * part, s, c, k, 0, 1, first, block, rooms + room * part);
-            else if (half) weigh_block(x, dy, sums + each * part, s, c, k, 1, 0, first, block, rooms + room * part);
-            else weigh_block(x, dy, sums + each * part, s, c, k, 0, 0, first, block, rooms + room * part);
+            if (coarse && half) weigh_block(x, dy, sums + each * part, s, c, k, 1, 1, first, block, i, rooms + room * part);
+            else if (coarse) weigh_block(x, dy, sums + each * part, s, c, k, 0, 1, first, block, i, rooms + room * part);
+            else if (half) weigh_block(x, dy, sums + each * part, s, c, k, 1, 0, first, block, i, rooms + room * part);
+            else weigh_block(x, dy, sums + each * part, s, c, k, 0, 0, first, block, i, rooms + room * part);
         }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int ci = 0; ci < c; ci++)
         for (int k0 = 0; k0 < k; k0 += LANES) {
-            vec taps[9];
-            unfiltered(taps, sums + ci * kp + k0, each, cp * kp, threads);
-            for (int lane = 0; lane < LANES && k0 + lane < k; lane++)
-                for (int tap = 0; tap < 9; tap++) dw[((size_t)(k0 + lane) * c + ci) * 9 + tap] = taps[tap][lane];
+            vec taps[TAPS];
+            unfiltered(taps, sums + ci * kp + k0, each, far, threads);
+            put_taps(dw + ((size_t)k0 * c + ci) * TAPS, (size_t)c * TAPS, taps, k - k0);
         }
     memset(db, 0, 4 * (size_t)k);
     for (int part = 0; part < threads; part++)
-        for (int at = 0; at < k; at++) db[at] += sums[each * part + PLACES * cp * kp + at];
+        for (int at = 0; at < k; at++) db[at] += sums[each * part + PLACES * far + at];
     free(sums);
     free(rooms);
     return 0;
