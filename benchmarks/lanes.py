@@ -98,7 +98,7 @@ def sampling(skipped: dict[str, str]) -> Iterator[Lane]:
                 skipped[f"{name} {mode}"] = str(error)
                 continue
             cost = gflop(model.denoiser.network, example(model))
-            yield Lane(name, mode, BATCH * STEPS, cost, model.parameters, partial(walked, model))
+            yield Lane(name, mode, ours.batch * STEPS, cost, model.parameters, partial(walked, model, ours.batch))
 
 
 def their_evaluations(
@@ -143,9 +143,9 @@ def prepare(model: Model, mode: str) -> None:
     model.use(BACKENDS[mode])
 
 
-def walked(model: Model) -> Tensor:
-    """BATCH samples by STEPS evaluations each."""
-    return model.sample(BATCH, batch=BATCH, sampler="ddim", steps=STEPS, guidance_scale=1.0)
+def walked(model: Model, batch: int) -> Tensor:
+    """A batch of samples by STEPS evaluations each."""
+    return model.sample(batch, batch=batch, sampler="ddim", steps=STEPS, guidance_scale=1.0)
 
 
 def example(model: Model) -> tuple[Any, ...]:
