@@ -165,7 +165,19 @@ def test_a_silu_is_torchs(b: int, n: int, c: int, dtype: torch.dtype, bound: flo
 
 
 @pytest.mark.parametrize(("dtype", "bound"), DTYPES)
-@pytest.mark.parametrize(("b", "n", "heads", "d"), [(2, 49, 2, 64), (1, 5, 3, 8), (2, 64, 1, 40), (3, 130, 2, 32)])
+@pytest.mark.parametrize(
+    ("b", "n", "heads", "d"),
+    [
+        (2, 49, 2, 64),
+        (1, 5, 3, 8),
+        (2, 64, 1, 40),
+        (3, 130, 2, 32),
+        (2, 33, 2, 8),
+        (1, 256, 2, 8),
+        (1, 17, 1, 16),
+        (3, 2, 1, 3),
+    ],
+)
 def test_attention_is_torchs(b: int, n: int, heads: int, d: int, dtype: torch.dtype, bound: float) -> None:
     def theirs(qkv: Tensor) -> Tensor:
         q, k, v = qkv.reshape(b, n, 3, heads, d).permute(2, 0, 3, 1, 4)
@@ -219,7 +231,7 @@ def test_the_threads_do_not_change_a_convolution() -> None:
 
 
 def test_changed_weights_are_seen() -> None:
-    x, w = drawn(4, 8, 12, 12), torch.nn.Parameter(drawn(8, 8, 3, 3, seed=1))
+    x, w = drawn(2, 8, 12, 12), torch.nn.Parameter(drawn(8, 8, 3, 3, seed=1))
     with torch.no_grad():
         first = convolution.conv3x3(x, w, None, None)
         w.mul_(2)
@@ -235,9 +247,19 @@ def test_changed_weights_are_seen() -> None:
             assert error(convolution.conv3x3(x, w, None, None), F.conv2d(x.double(), w.double(), padding=1)) < EXACT
 
 
+def test_transformed_weights_are_held_for_few_tiles_alone() -> None:
+    few, many, w = drawn(1, 8, 8, 8), drawn(40, 8, 8, 8), drawn(8, 8, 3, 3, seed=1)
+    with torch.no_grad():
+        for x, held in ((few, True), (many, False), (few, True)):
+            convolution.conv3x3(x, w, None, None)
+            assert hasattr(w, convolution.KEPT) == held
+    convolution.conv3x3(few, w.requires_grad_(), None, None)
+    assert not hasattr(w, convolution.KEPT)
+
+
 def test_changes_are_seen_in_weights_that_are_a_part_of_others() -> None:
     whole = drawn(8, 16, 3, 3, seed=1)
-    x, part = drawn(4, 8, 12, 12), whole[:, ::2]
+    x, part = drawn(2, 8, 12, 12), whole[:, ::2]
     with torch.no_grad():
         convolution.conv3x3(x, part, None, None)
         whole[6] += 1

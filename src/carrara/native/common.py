@@ -84,11 +84,15 @@ def kernel(
     context: Callable[..., None],
     backward: Callable[..., Callable[..., Any]],
     gradients: Sequence[tuple[Callable[..., Any], CustomOpDef]],
+    learnt: Callable[..., Any] | None = None,
 ) -> Kernel:
-    """The Kernel of `plain` and its operator; `backward` makes the way back of the `gradients`, each a kernel and its operator."""
+    """The Kernel of `plain` and its operator; `backward` makes the way back of the `gradients`, each a kernel and its operator.
+
+    `learnt` is what stands for `plain` where there are gradients, if that is another.
+    """
     plains, operators = zip(*gradients, strict=True)
     whole.register_autograd(backward(*operators), setup_context=context)
-    return Kernel(plain, function(plain, context, backward(*plains)), whole)
+    return Kernel(plain, function(learnt or plain, context, backward(*plains)), whole)
 
 
 def kernels() -> Any:

@@ -19,7 +19,7 @@ TILES = 24
 """In training a convolution of fewer tiles of 4×4 pixels is better left to torch: transforming weights that change with every step
 would cost more than it saves."""
 KEPT = "_carrara_packed"
-MANY = {torch.float32: 128, torch.bfloat16: 512}
+MANY = {torch.float32: 32, torch.bfloat16: 512}
 """With as many tiles, transforming the weights anew costs a few per cent of an evaluation, and four times their memory, in float32
 twice that of bfloat16, is not held for it."""
 
@@ -37,20 +37,19 @@ def tiles(x: Tensor) -> int:
 def packed(weight: Tensor, rough: bool, back: bool, keep: bool) -> Tensor:
     """The weights (K, C, 3, 3) as the products read them; `back`: for the gradient of the input.
 
-    Where asked they are kept with the weights until those change, so that a network that is evaluated many times transforms them
-    once; in one precision, the last that was asked for.
+    Where asked they are kept with the weights until those change or many tiles come, so that a network that is evaluated many times
+    transforms them once; in one precision, the last that was asked for.
     """
-    if not keep:
-        return _pack(weight.detach().float(), rough, back)
-    content = _content(weight, rough)
+    content = _content(weight, rough) if keep else None
     kept = getattr(weight, KEPT, None)
-    if kept is not None and kept[0] == content:
+    if keep and kept is not None and kept[0] == content:
         found: Tensor = kept[1]
         return found
-    if kept is not None:
+    if kept is not None and not back:
         delattr(weight, KEPT)
     made = _pack(weight.detach().float(), rough, back)
-    setattr(weight, KEPT, (content, made))
+    if keep:
+        setattr(weight, KEPT, (content, made))
     return made
 
 
@@ -72,12 +71,13 @@ def _pack(weight: Tensor, rough: bool, back: bool) -> Tensor:
     return made
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None, back: bool = False) -> Tensor:
-    """x (B, C, H, W) by the weights, or by their transpose for the way back."""
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None, back: bool = False, keep: bool = False
+) -> Tensor:
+    """x (B, C, H, W) by the weights, or by their transpose for the way back; keep: the transformed weights, for the next time."""
     b, c, h, w = x.shape
     k, half, rough = weight.shape[1 if back else 0], x.dtype == torch.bfloat16, coarse(x)
     y = torch.empty((b, k, h, w), dtype=x.dtype, memory_format=CL)
-    keep = not (back or torch.is_grad_enabled()) and tiles(x) < MANY[x.dtype]
     weights = packed(weight, rough, back, keep)
     failed = kernels().carrara_convolve(
         x.data_ptr(), weights.data_ptr(), address(bias), address(more), y.data_ptr(),
@@ -89,8 +89,17 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None) -> Tensor:
     """x (B, C, H, W) convolved with weight (K, C, 3, 3), border 1, + bias (K) + more (B, K, H, W), those two where given."""
+    return _convolved(x, weight, bias, more, keep=tiles(x) < MANY[x.dtype])
+
+
+def learnt(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None) -> Tensor:
+    """The same where weights change with every step, and nothing is kept of them."""
+    return _convolved(x, weight, bias, more, keep=False)
+
+
+def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, more: Tensor | None, keep: bool) -> Tensor:
     more = None if more is None else last(more, x.dtype)
-    return convolve(last(x), weight, None if bias is None else bias.detach().float(), more)
+    return convolve(last(x), weight, None if bias is None else bias.detach().float(), more, keep=keep)
 
 
 conv3x3_operator = operator(
@@ -161,6 +170,7 @@ conv3x3 = kernel(
     _context,
     _backward_by,
     [(input_gradient, input_gradient_operator), (weight_gradient, weight_gradient_operator)],
+    learnt,
 )
 
 
