@@ -14,13 +14,14 @@ from typing import Any
 from benchmarks import peak_memory
 from benchmarks.lanes import BACKENDS, Lane, sampling, training
 from benchmarks.limits import limits, peak
-from benchmarks.result import report
+from benchmarks.result import known, report
 from benchmarks.rivals.rates import threads
 from benchmarks.timing import Spread, interleaved
+from carrara import about
 from carrara.cli.threads import keep_memory
 
 ROUNDS = 7
-PROCESSES = 3
+PROCESSES = 7
 """In which each mode's memory is measured, for their median: what is held depends on where the allocator finds room."""
 SAME = ("unet2d", "diffusers")
 """Ours and theirs: one architecture, one size, one batch."""
@@ -46,24 +47,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a turn, at least")
     parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes itself")
+    parser.add_argument("--memory-only", action="store_true", help="the rates stay those of the last run")
     args = parser.parse_args()
     threads(args.threads)
+    if args.memory_only:
+        report("speed", {**known("speed"), **memory(), "memory_made": about.surroundings()}, NOTES)
+        return
     keep_memory()  # For all sides: as `carrara train` does.
     skipped: dict[str, str] = {}
     found = limits(args.rounds)
     train = timed(training, skipped, args.rounds, args.seconds)
     sample = timed(sampling, skipped, args.rounds, args.seconds)
-    memory = {
-        f"{who} {mode}": middle([peak_memory.added(who, mode) for _ in range(PROCESSES)])
-        for who in ("carrara", "diffusers")
-        for mode in modes(who)
-    }
     figures = {
         "train": summary(train),
         "sample": summary(sample),
-        "memory_ratio": over(memory["carrara float32"], memory["diffusers float32"]),
-        "memory_ratio_leanest": over(leanest(memory, "carrara"), leanest(memory, "diffusers")),
-        "memory_mb": memory,
+        **memory(),
         "limits": found,
         "rows": {"train": train, "sample": sample},
         "skipped": skipped,
@@ -71,10 +69,24 @@ def main() -> None:
     report("speed", figures, NOTES)
 
 
+def memory() -> dict[str, Any]:
+    """What sampling adds in each mode, and the ratios of ours over theirs."""
+    found = {
+        f"{who} {mode}": middle([peak_memory.added(who, mode) for _ in range(PROCESSES)])
+        for who in ("carrara", "diffusers")
+        for mode in modes(who)
+    }
+    return {
+        "memory_ratio": over(found["carrara float32"], found["diffusers float32"]),
+        "memory_ratio_leanest": over(leanest(found, "carrara"), leanest(found, "diffusers")),
+        "memory_mb": found,
+    }
+
+
 def middle(values: Sequence[float | None]) -> float | None:
     """The median; None where one is not known."""
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if len(known) == len(values) else None
+    measured = [value for value in values if value is not None]
+    return statistics.median(measured) if len(measured) == len(values) else None
 
 
 def modes(who: str) -> list[str]:
@@ -82,20 +94,20 @@ def modes(who: str) -> list[str]:
     return list(BACKENDS) if who == "carrara" else ["float32", "bf16"]
 
 
-def leanest(memory: Mapping[str, float | None], who: str) -> float | None:
+def leanest(found: Mapping[str, float | None], who: str) -> float | None:
     """The least of what one side's modes add."""
-    return min((value for name, value in memory.items() if name.startswith(who) and value is not None), default=None)
+    return min((value for name, value in found.items() if name.startswith(who) and value is not None), default=None)
 
 
 def timed(
     lanes: Callable[[dict[str, str]], Iterator[Lane]], skipped: dict[str, str], rounds: int, least_s: float
 ) -> list[dict[str, Any]]:
     """A row for each lane: pictures a second over the rounds, and the share of the peak, which is measured before each turn."""
-    known = {f"{lane.name}, {lane.mode}": lane for lane in lanes(skipped)}
-    peaks: dict[str, list[float]] = {name: [] for name in known}
-    calls = {name: lane.call for name, lane in known.items()}
+    every = {f"{lane.name}, {lane.mode}": lane for lane in lanes(skipped)}
+    peaks: dict[str, list[float]] = {name: [] for name in every}
+    calls = {name: lane.call for name, lane in every.items()}
     found = interleaved(calls, rounds, least_s, before=lambda name: peaks[name].append(peak()))
-    return [row(lane, found[name].scaled(lane.pictures), peaks[name]) for name, lane in known.items()]
+    return [row(lane, found[name].scaled(lane.pictures), peaks[name]) for name, lane in every.items()]
 
 
 def row(lane: Lane, rates: Spread, peaks: Sequence[float]) -> dict[str, Any]:
