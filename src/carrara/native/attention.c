@@ -1,7 +1,8 @@
 /* softmax(q k^T / sqrt(D)) v for few tokens, forwards and backwards, one head of one image after the other, without a copy of q, k or v.
  *
  * q, k, v: (B, N, heads, D) inside of wider rows: `stride` numbers from a token to the next, D from a head to the next, float32 or
- * bfloat16 (`half`); bias: (3, heads, D), float32, added to them where given. o, do: as q, with stride heads D. The products are as in winograd.c; softmax is float32.
+ * bfloat16 (`half`); bias: (3, heads, D), float32, added to them where given. o, do: as q, with stride heads D. The products are
+ * as in winograd.c; softmax is float32.
  *
  * COLUMNS queries are taken at a time, one a lane, so that a softmax runs down the keys and its scores stay in the first cache.
  */
