@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from carrara.evaluation.charts import INK, MUTED, SERIES, one_line, short, svg_of
 
@@ -43,6 +43,7 @@ def interval_chart(dots: Mapping[str, Dot], levels: Mapping[str, float], title: 
         _levels(axes, levels, upright=True)
         axes.set_yticks(range(len(shown)), [shortened(name) for name in shown], color=INK)
         axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_ylabel("")
         axes.grid(visible=False, axis="y")
         axes.grid(axis="x", linewidth=0.8)
         _log_where_wide(axes, [*_numbers(shown.values()), *levels.values()], "x")
@@ -106,6 +107,8 @@ def _log_where_wide(axes: Axes, numbers: list[float], which: str) -> None:
 def _logarithmic(axes: Axes, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    low, high = axis.get_view_interval()
+    few = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12) if high > WIDE / 2 * low else few)
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(short))

@@ -4,7 +4,7 @@ things.py     what can be compared, and how it is told what each is
 against.py    what all of them are measured against
 samples.py    a model's samples, kept in blocks, with what they cost
 figures.py    the measures of one set of pictures
-run.py        the runner: samples, measures, keeps each piece as soon as it is there
+runner.py     the runner: samples, measures, keeps each piece as soon as it is there
 tables.py     the results in rows and columns
 page.py       the results as a self-contained page
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrara.evaluation.compare.page import write_page
-from carrara.evaluation.compare.run import FOLDER, Plan, planned, run, sheets
+from carrara.evaluation.compare.runner import FOLDER, Plan, planned, run, sheets
 from carrara.evaluation.features import Features
 
 if TYPE_CHECKING:

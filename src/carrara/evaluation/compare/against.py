@@ -98,7 +98,8 @@ def _folder(path: Path, pictures: PictureFolder) -> Reference:
     def first(n: int) -> Pictures:
         return dataclasses.replace(mixed, files=mixed.files[:n])
 
-    described = f"{len(mixed):,} of the {len(pictures):,} pictures in {path}"
+    limited = f"{len(mixed):,} of the" if len(mixed) < len(pictures) else "all"
+    described = f"{limited} {len(pictures):,} pictures in {path}"
     if len(mixed) < 2:
         raise InputError(f"{path} holds {len(mixed)} picture; a reference needs 2 or more, and better thousands")
     return Reference(str(path), "pictures", described, pictures.shape, summary, len(mixed), first)

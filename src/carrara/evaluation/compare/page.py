@@ -30,6 +30,8 @@ Result = Mapping[str, Any]
 TILES = ("frechet", "kid", "precision", "recall", "read")
 LEVELS = {"held-out pictures": "floor: held-out pictures", "noise": "ceiling: noise"}
 COLUMNS = 10
+TILE = 40
+"""The least side of a picture in pixels of the page; of small pictures two sheets stand side by side."""
 OTHERS = (
     "date", "carrara", "commit", "processor", "torch", "threads", "seed", "size", "reference", "reference_fingerprint",
     "features", "features_sha256", "resizer",
@@ -91,8 +93,9 @@ def pictures_words(result: Result) -> str:
 
 def sheet(result: Result, name: str, shown: Tensor) -> Picture:
     """A thing's first pictures."""
-    drawn = pictures.png_bytes(pictures.grid(shown.numpy(), columns=min(len(shown), _columns(result))))
-    return Picture(drawn, f"The first {len(shown)} pictures of {name}", name)
+    scale = math.ceil(TILE / max(shown.shape[2:]))
+    drawn = pictures.grid(shown.numpy(), min(len(shown), _columns(result)), scale)
+    return Picture(pictures.png_bytes(drawn), f"The first {len(shown)} pictures of {name}", name)
 
 
 def _columns(result: Result) -> int:
@@ -127,12 +130,12 @@ def tiles(result: Result) -> list[Figure]:
     models = [row for row in result["things"] if row["cost"] is not None]
     fastest = min(models, key=lambda row: row["cost"]["seconds_per_sample"], default=None)
     if fastest is not None:
-        found.append(Figure("Fastest", fastest["cost"]["seconds_per_sample"], fastest["name"], "s a sample"))
+        found.append(Figure("Fastest, seconds a sample", fastest["cost"]["seconds_per_sample"], fastest["name"], "s"))
     return [tile for tile in found if tile is not None]
 
 
 def _tile(result: Result, column: tables.Column) -> Figure | None:
-    having = [row for row in result["things"] if row["figures"][column.key] is not None]
+    having = [row for row in tables.comparable(result) if row["figures"][column.key] is not None]
     if not having:
         return None
     best = (min if column.better == "lower" else max)(having, key=lambda row: row["figures"][column.key])

@@ -44,7 +44,9 @@ SHARES = (
     Column("coverage", "coverage", "higher", "real pictures' balls that hold a picture"),
     Column("read", "read as asked", "higher", "pictures read as the class asked for"),
     Column("copies", "copies", "lower", "pictures that equal a training picture"),
-    Column("nearer_share", "nearer", "", "pictures nearer to a training picture than 99 % of held-out ones are"),
+    Column(
+        "nearer_share", "nearer (%)", "", "pictures nearer to a training picture than 99 % of held-out ones are", 100
+    ),
 )
 COSTS = (
     Column("parameters", "parameters", "lower", ""),
@@ -57,7 +59,8 @@ COSTS = (
 
 def distances(result: Mapping[str, Any]) -> Table:
     """The distances with their intervals: a row a thing, then held-out pictures and noise."""
-    caption = f"Lower is better. Intervals of {result['level']:.0%}; the best in bold. {protocol(result)}"
+    warned = f"; {result['caution']}" if result["caution"] else ""
+    caption = f"Lower is better, the best in bold; {result['level']:.0%} intervals. {protocol(result)}{warned}"
     return _table(DISTANCES, result, caption)
 
 
@@ -66,6 +69,11 @@ def shares(result: Mapping[str, Any]) -> Table:
     meanings = "; ".join(f"{column.head}: {column.meaning}" for column in SHARES)
     caption = f"↑ higher is better, ↓ lower; the best in bold. Balls reach to the k-th neighbour, k = {result['k']}. {meanings}."
     return _table(SHARES, result, caption)
+
+
+def comparable(result: Mapping[str, Any]) -> Rows:
+    """The things whose figures may be put in order: of n pictures, which statistics files need not be."""
+    return [row for row in result["things"] if row["n"] == result["n"]]
 
 
 def protocol(result: Mapping[str, Any]) -> str:
@@ -96,12 +104,13 @@ def settings(row: Mapping[str, Any]) -> str:
 def missing(result: Mapping[str, Any]) -> Table | None:
     """What could not be had, and why; None where there is nothing to say."""
     heads = {column.key: column.head for column in (*DISTANCES, *SHARES)}
-    reasons: dict[tuple[str, str], list[str]] = {}
+    reasons: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
     for row in result["things"]:
         for key, reason in row["missing"].items():
             if key in heads:
-                reasons.setdefault((row["name"], reason), []).append(heads[key])
-    rows = [[name, ", ".join(figures), reason] for (name, reason), figures in reasons.items()]
+                names, figures = reasons.setdefault(reason, ({}, {}))
+                names[row["name"]], figures[heads[key]] = None, None
+    rows = [[", ".join(names), ", ".join(figures), reason] for reason, (names, figures) in reasons.items()]
     return (
         Table(["thing", "without", "why"], rows, "A dash in a table is a figure that cannot be had") if rows else None
     )
@@ -122,9 +131,11 @@ def _table(columns: Sequence[Column], result: Mapping[str, Any], caption: str) -
     heads, places = ["", "n"], []
     for column in columns:
         places.append(len(heads))
-        heads += [column.title, *(["interval"] if column.interval else [])]
+        heads += [column.title, *([f"{result['level']:.0%}"] if column.interval else [])]
     rows = [[row["name"], row["n"], *_cells(columns, row["figures"])] for row in (*things, *scale)]
-    return Table(heads, rows, caption, _best(columns, [row["figures"] for row in things], places))
+    alike = comparable(result)
+    figures = [row["figures"] if row in alike else dict.fromkeys(row["figures"]) for row in things]
+    return Table(heads, rows, caption, _best(columns, figures, places))
 
 
 def _cells(columns: Sequence[Column], figures: Mapping[str, Any]) -> list[Cell]:

@@ -32,6 +32,7 @@ from carrara.evaluation.compare.things import (
 from carrara.evaluation.diversity import K
 from carrara.evaluation.evaluate import labelled, plain
 from carrara.evaluation.features import Features, load_features
+from carrara.evaluation.frechet import caution
 from carrara.evaluation.inputs import Counter
 from carrara.evaluation.streaming import Pictures
 from carrara.evaluation.studies.ground import heldout_pictures, noise_pictures
@@ -243,6 +244,7 @@ def settings(plan: Plan, ruler: Ruler) -> dict[str, Any]:
         "features": plan.features.name,
         "features_sha256": plan.features.sha256,
         "features_dim": plan.features.dim,
+        "caution": caution(plan.n if ruler.n is None else min(plan.n, ruler.n), plan.features.dim),
         "resizer": plan.features.resizer,
         "k": K,
         "level": LEVEL,
@@ -291,7 +293,7 @@ def _measured_with(plan: Plan) -> dict[str, str]:
 def why(plan: Plan, thing: Thing, figure: str) -> str:
     """Why a figure cannot be had of a thing."""
     if isinstance(thing, Summarised):
-        return "a statistics file holds a mean and a covariance, of which only a Fréchet distance can be had"
+        return "a statistics file gives a Fréchet distance only, at the number of pictures it is of"
     if figure in PAIRS:
         return "the reference is a statistics file, or of too few pictures, and this compares single pictures"
     if figure in NEAR:
