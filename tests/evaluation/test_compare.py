@@ -420,3 +420,16 @@ def better(result: dict[str, Any]) -> bool:
     """Whether a is nearer than b."""
     found = figures(result)
     return bool(found["a"]["frechet"] < found["b"]["frechet"])
+
+
+def test_a_model_of_other_data_is_noted(house: Path, tmp_path: Path, digits: Dataset) -> None:
+    saved(tmp_path / "other", digits, 0.02)
+    from carrara.model import load as load_model
+
+    model = load_model(tmp_path / "other")
+    model.facts["data_fingerprint"] = "0" * 64
+    model.save(tmp_path / "other")
+    result = run(planned([house / "a", tmp_path / "other"], N, digits, Pooled(), folder=tmp_path / "out"))
+    assert [row["data_matches"] for row in result["things"]] == [True, False]
+    (note,) = tables.notes(result)
+    assert note.startswith(f"{tmp_path / 'other'} was trained on other pictures")

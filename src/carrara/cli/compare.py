@@ -145,7 +145,6 @@ def work(plan: Plan, voice: Voice) -> tuple[dict[str, Any], Path, Path]:
 def show(result: dict[str, Any], voice: Voice) -> None:
     """The figures and costs as tables, and what is missing."""
     from carrara.evaluation.compare import tables
-    from carrara.evaluation.compare.page import floor_words
 
     for table in (tables.distances(result), tables.shares(result), tables.costs(result)):
         if table is not None:
@@ -155,9 +154,8 @@ def show(result: dict[str, Any], voice: Voice) -> None:
     voice.say(
         "↑ higher is better, ↓ lower; * is the best. Nearer: to a training picture than 99 % of held-out ones are."
     )
-    for line in (result["caution"], floor_words(result)):
-        if line:
-            voice.say(f"{'note':<12}{line}")
+    for note in tables.notes(result):
+        voice.say(f"{'note':<12}{note}")
     for names, figures, reason in getattr(tables.missing(result), "rows", ()):
         voice.say(f"{'–':<12}{names}: {figures}: {reason}")
 

@@ -48,7 +48,7 @@ def write_page(result: Result, sheets: Iterable[tuple[str, Tensor]], path: Path)
         Section("Fidelity, diversity, repetition", "", [tables.shares(result)]),
         Section("Cost", "", [] if costs is None else [costs, Chart(cost_chart(result), _cost_words(result))]),
         Section("Pictures", pictures_words(result), [Row([sheet(result, *each) for each in sheets])]),
-        Section("What is missing", floor_words(result), [] if missing is None else [missing]),
+        Section("Notes", "\n\n".join(tables.notes(result)), [] if missing is None else [missing]),
         Section("How it was made", "", [KeyValues([(key.replace("_", " "), result[key]) for key in OTHERS])]),
     ]
     kept = [section for section in sections if section.blocks or section.text]
@@ -71,16 +71,6 @@ def _pairs_words(result: Result) -> str:
     if result["pairs_n"] is None:
         return "The reference is statistics alone: what compares single pictures cannot be had."
     return f"KID, precision, recall, density and coverage compare with {result['pairs_n']:,} of the reference's pictures."
-
-
-def floor_words(result: Result) -> str:
-    """Why there is no floor, where there is none."""
-    if result["scale"]:
-        return ""
-    return (
-        "There is no row of held-out pictures, the floor, and none of noise, the ceiling: a folder and a statistics file have "
-        "no part that was held out of training. With a dataset as the reference both are measured."
-    )
 
 
 def pictures_words(result: Result) -> str:

@@ -52,6 +52,7 @@ N = 1000
 HELDOUT, NOISE, SCALE = "held-out pictures", "noise", "scale"
 SHOWN = 30
 """Pictures of each thing that the page shows."""
+OF_MODEL = ("cost", "sampling", "weights_sha256", "shown", "data_matches")
 SAMPLING, READING, REAL, LOOKING, MEASURING = (
     "sampling, steps of one picture",
     "reading, files",
@@ -267,15 +268,29 @@ def _row(plan: Plan, ruler: Ruler, thing: Thing, found: Mapping[tuple[str, str],
         figures, n = ruler.of_statistics(thing.statistics), thing.statistics.n
     else:
         figures, n = found[thing.kind, thing.name], plan.n
-    row = {"name": thing.name, "kind": thing.kind, "n": n, **_measured_with(plan), "figures": figures}
     missing = {name: why(plan, thing, name) for name in NAMES if figures[name] is None}
-    if isinstance(thing, Sampled):
-        drawing = plan.drawings[thing.name]
-        made = {"sampling": plain(dataclasses.asdict(drawing.sampling)), "weights_sha256": drawing.weights}
-        labels = None if drawing.labels is None else drawing.labels[:SHOWN].tolist()
-        shown = None if labels is None else [thing.model.classes[label] for label in labels]
-        return {**row, "missing": missing, "cost": drawing.cost(), **made, "shown": shown}
-    return {**row, "missing": missing, "cost": None, "sampling": None, "weights_sha256": None, "shown": None}
+    row = {
+        "name": thing.name,
+        "kind": thing.kind,
+        "n": n,
+        **_measured_with(plan),
+        "figures": figures,
+        "missing": missing,
+    }
+    return {**row, **(_of_model(plan, thing) if isinstance(thing, Sampled) else dict.fromkeys(OF_MODEL))}
+
+
+def _of_model(plan: Plan, thing: Sampled) -> dict[str, Any]:
+    """What only a model's row holds: OF_MODEL."""
+    drawing, trained_on = plan.drawings[thing.name], thing.model.facts.get("data_fingerprint")
+    labels = [] if drawing.labels is None else drawing.labels[:SHOWN].tolist()
+    return {
+        "cost": drawing.cost(),
+        "sampling": plain(dataclasses.asdict(drawing.sampling)),
+        "weights_sha256": drawing.weights,
+        "shown": [thing.model.classes[label] for label in labels] or None,
+        "data_matches": trained_on in (None, plan.reference.fingerprint) if plan.reference.dataset else None,
+    }
 
 
 def _scale(plan: Plan, one: Measured, figures: Figures) -> dict[str, Any]:

@@ -101,6 +101,21 @@ def settings(row: Mapping[str, Any]) -> str:
     return f"{sampling['sampler']}, {sampling['steps']} steps, {sampling['times']['kind']}{guided}"
 
 
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """What must be known beside the figures, in sentences."""
+    found = [] if result["caution"] is None else [f"Of the Fréchet distances: {result['caution']}."]
+    if not result["scale"]:
+        found.append(
+            "There is no row of held-out pictures, the floor, and none of noise, the ceiling: a folder and a statistics file "
+            "have no part that was held out of training. With a dataset as the reference both are measured."
+        )
+    others = [row["name"] for row in result["things"] if row["data_matches"] is False]
+    return found + [
+        f"{name} was trained on other pictures than those of the reference; copies of its own are not looked for."
+        for name in others
+    ]
+
+
 def missing(result: Mapping[str, Any]) -> Table | None:
     """What could not be had, and why; None where there is nothing to say."""
     heads = {column.key: column.head for column in (*DISTANCES, *SHARES)}
