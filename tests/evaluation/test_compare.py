@@ -125,10 +125,14 @@ def test_figures_are_those_of_the_measures_alone(house: Path, digits: Dataset, t
     assert (row["n"], row["features"], row["resizer"]) == (N, "pooled@4", "area") and "1,437" in row["reference"]
 
 
-def test_copies_of_training_pictures_are_found(house: Path, digits: Dataset, tmp_path: Path) -> None:
-    put(tmp_path / "copied", torch.from_numpy(digits.train.media[:N].copy()))
-    found = figures(run(planned([tmp_path / "copied"], N, digits, Pooled(), folder=tmp_path / "out")))["copied"]
-    assert found["copies"] == N and found["nearer_share"] == 1.0
+def test_copies_of_training_pictures_are_found(digits: Dataset, tmp_path: Path) -> None:
+    """All of one folder; the first alone of another, which begins with the same picture."""
+    copied = torch.from_numpy(digits.train.media[:N].copy())
+    mixed = torch.cat([copied[:1], 255 - copied[1:]])
+    folders = [put(tmp_path / "copied", copied), put(tmp_path / "mixed", mixed)]
+    found = figures(run(planned(folders, N, digits, Pooled(), folder=tmp_path / "out")))
+    assert found["copied"]["copies"] == N and found["copied"]["nearer_share"] == 1.0
+    assert found["mixed"]["copies"] == 1 and found["mixed"]["nearer_share"] == pytest.approx(1 / N)
 
 
 def test_a_comparison_that_was_stopped_goes_on(house: Path, tmp_path: Path, walks: list[Any]) -> None:

@@ -31,7 +31,7 @@ from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.frechet import Normal, caution, frechet_distance
 from carrara.evaluation.inputs import Counter, Progress, batches, checked_samples, gathered, shuffled
 from carrara.evaluation.statistics import Moments
-from carrara.evaluation.streaming import Selected, streamed
+from carrara.evaluation.streaming import PART, Selected, streamed
 
 if TYPE_CHECKING:
     from carrara.data import Dataset
@@ -165,9 +165,12 @@ def reference(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[Moments, str]:
-    """The Moments of a dataset's reference, and which pictures it is; arguments and what is raised as in `frechet`."""
+    """The Moments of a dataset's reference, and which pictures it is; arguments and what is raised as in `frechet`.
+
+    Features are kept part by part: what was stopped goes on.
+    """
     surveyor = _Surveyor.of(dataset, features, reference_n, cache)
-    return surveyor.moments(Counter(surveyor.reference_n, progress)), surveyor.described()
+    return surveyor.moments(Counter(surveyor.reference_n, progress), resumable=True), surveyor.described()
 
 
 @dataclass(frozen=True)
@@ -216,15 +219,22 @@ class _Surveyor:
             dataset=self.dataset.name,
         )
 
-    def moments(self, counter: Counter) -> Moments:
-        """The Moments of the reference."""
+    def parts(self, resumable: bool) -> Iterator[Tensor]:
+        """The features of the reference, PART pictures at a time; kept as they are made where that is wanted."""
+        chosen = self.selected()
+        if resumable:
+            return streamed(chosen, self.features, cache=self.folder)
+        return (self.features(chosen[first : first + PART]) for first in range(0, len(chosen), PART))
+
+    def moments(self, counter: Counter, resumable: bool = False) -> Moments:
+        """The Moments of the reference, the same in either way."""
         key = self._key("reference")
         kept = find(key, self.folder)
         if kept is not None:
             counter.advance(self.reference_n)
             return Moments.of(self.reference_n, kept["mean"], kept["cov"])
         moments = Moments(self.features.dim)
-        for part in streamed(self.selected(), self.features, cache=self.folder):
+        for part in self.parts(resumable):
             moments.update(part)
             counter.advance(len(part))
         made = {"mean": moments.mean, "cov": moments.cov}
