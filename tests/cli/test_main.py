@@ -27,6 +27,21 @@ carrara --help -h
 carrara --install-completion
 carrara --show-completion
 carrara --version
+carrara compare --batch
+carrara compare --count -n
+carrara compare --eta
+carrara compare --features
+carrara compare --guidance-scale
+carrara compare --help -h
+carrara compare --json
+carrara compare --out
+carrara compare --reference
+carrara compare --sampler
+carrara compare --seed
+carrara compare --size
+carrara compare --steps
+carrara compare --times
+carrara compare THINGS
 carrara data --help -h
 carrara data --json
 carrara data --out
@@ -92,7 +107,7 @@ carrara train --teacher
 carrara train RECIPE
 """
 HEAVY = {"torch", "numpy", "pydantic", "matplotlib", "scipy", "sklearn", "PIL", "yaml", "rich"}
-COMMANDS = ("train", "sample", "evaluate", "data", "recipe", "recipe list", "recipe show", "recipe check")
+COMMANDS = ("train", "sample", "evaluate", "compare", "data", "recipe", "recipe list", "recipe show", "recipe check")
 HELP_S = 0.3
 
 

@@ -167,7 +167,7 @@ def test_drawing_leaves_matplotlib_as_it_was_and_works_in_threads() -> None:
     ],
 )
 def test_ticks_are_short(value: float, shown: str) -> None:
-    assert charts._short(value) == shown
+    assert charts.short(value) == shown
 
 
 def test_metrics_are_read_by_name_with_the_images_they_belong_to(tmp_path: Path) -> None:

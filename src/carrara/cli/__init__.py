@@ -1,4 +1,4 @@
-"""The command line: `carrara train`, `sample`, `evaluate`, `data` and `recipe`.
+"""The command line: `carrara train`, `sample`, `evaluate`, `compare`, `data` and `recipe`.
 
     argv ──► main ──► typer ──► a command ──► the library ──► Voice: a terminal, plain lines or JSON
               └── every error becomes one sentence on stderr and an exit code (failures.py)

@@ -17,4 +17,5 @@ captions     whether samples show what was asked: CLIP score, R-precision
  └ clip        what embeds pictures and sentences in one space: Clip; clip_folder reads one from the disk
 reader       a classifier that reads the class of samples: Reader
 studies      all of these of one model, sampled in many ways: Study, STUDIES
+compare      all of these of models, folders of pictures and statistics files side by side: compare, write_page
 """

@@ -35,9 +35,9 @@ Array = npt.NDArray[np.float64]
 
 # Each colour stands for a CSS variable until the SVG is written. The four of the series differ in lightness as well as
 # in hue (after Okabe and Ito, darkened until each has a contrast of 3 : 1 on white), and each has its own dashes.
-_INK, _MUTED, _LINE = "#1f1f1d", "#6b6963", "#dddad2"
-_SERIES = ("#0069a8", "#c8500a", "#00866a", "#a3428f")
-_VARIABLES = {_INK: "ink", _MUTED: "muted", _LINE: "line"} | {c: str(i) for i, c in enumerate(_SERIES, 1)}
+INK, MUTED, _LINE = "#1f1f1d", "#6b6963", "#dddad2"
+SERIES = ("#0069a8", "#c8500a", "#00866a", "#a3428f")
+_VARIABLES = {INK: "ink", MUTED: "muted", _LINE: "line"} | {c: str(i) for i, c in enumerate(SERIES, 1)}
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 _SIZE = (5.6, 3.3)  # inches of 72 units: about as wide as a phone or half a page, so that letters keep their size
 _DRAWN = 800  # points of a series that can be told apart on that width
@@ -46,10 +46,10 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 11.0,
-    "text.color": _INK,
-    "axes.labelcolor": _MUTED,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
     "xtick.color": _LINE,
     "ytick.color": _LINE,
     "axes.edgecolor": _LINE,
@@ -80,7 +80,7 @@ def line_chart(
         _scale_y(axes, ys[np.isfinite(ys)], log_y)
         _scale_x(axes, np.concatenate([x for x, _ in drawn.values()]), log_x)
 
-    return _chart(draw if drawn else None, title, x_label, y_label, len(drawn) > 1)
+    return svg_of(draw if drawn else None, title, x_label, y_label, len(drawn) > 1)
 
 
 def histogram(
@@ -102,7 +102,7 @@ def histogram(
             _draw_steps(axes, number, name, numbers, edges)
         axes.set_ylim(bottom=0)
 
-    return _chart(draw if drawn else None, title, x_label, y_label, bool(drawn))
+    return svg_of(draw if drawn else None, title, x_label, y_label, bool(drawn))
 
 
 # --- the measurements of a run ---------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def _lonely(y: Array) -> list[int]:
     return [int(i) for i in np.flatnonzero(seen[1:-1] & ~seen[:-2] & ~seen[2:])]
 
 
-def _short(value: float, _position: object = None) -> str:
+def short(value: float, _position: object = None) -> str:
     """A tick's number: 3e−4, 0.002, 12, 40k, 1.5M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
@@ -225,7 +225,7 @@ def _short(value: float, _position: object = None) -> str:
 
 def _dashes(number: int) -> Any:
     """Each series' own; where the colours begin again, they meet other dashes."""
-    return _DASHES[(number + number // len(_SERIES)) % len(_DASHES)]
+    return _DASHES[(number + number // len(SERIES)) % len(_DASHES)]
 
 
 def _draw_line(axes: Axes, number: int, name: str, x: Array, y: Array, among: bool) -> None:
@@ -233,21 +233,21 @@ def _draw_line(axes: Axes, number: int, name: str, x: Array, y: Array, among: bo
     axes.plot(
         x,
         y,
-        label=_words(name),
-        color=_SERIES[number % len(_SERIES)],
+        label=one_line(name),
+        color=SERIES[number % len(SERIES)],
         linestyle=_dashes(number),
         linewidth=1.1 if dense else 1.7,
         alpha=0.65 if dense and among else 1.0,  # the noise of one curve must not hide the others
     )
     alone = _lonely(y)
-    axes.plot(x[alone], y[alone], "o", markersize=4, color=_SERIES[number % len(_SERIES)])
+    axes.plot(x[alone], y[alone], "o", markersize=4, color=SERIES[number % len(SERIES)])
 
 
 def _draw_steps(axes: Axes, number: int, name: str, values: Array, edges: Array) -> None:
-    color = _SERIES[number % len(_SERIES)]
+    color = SERIES[number % len(SERIES)]
     shares = 100 * np.histogram(values, edges)[0] / len(values)
     median = float(np.median(values))
-    label = f"{_words(name)}: n = {len(values):,}, median {median:.3g}"
+    label = f"{one_line(name)}: n = {len(values):,}, median {median:.3g}"
     axes.stairs(shares, edges, fill=True, color=color, alpha=0.15, linewidth=0)
     axes.stairs(shares, edges, color=color, linewidth=1.5, linestyle=_dashes(number))
     axes.plot([], [], color=color, linewidth=1.5, linestyle=_dashes(number), label=label)
@@ -264,7 +264,7 @@ def _scale_y(axes: Axes, ys: Array, log_y: bool) -> None:
     else:
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(_short))
+    axes.yaxis.set_major_formatter(FuncFormatter(short))
 
 
 def _scale_x(axes: Axes, xs: Array, log_x: bool) -> None:
@@ -275,17 +275,27 @@ def _scale_x(axes: Axes, xs: Array, log_x: bool) -> None:
     values = np.unique(xs[np.isfinite(xs)])
     axes.xaxis.set_major_locator(FixedLocator(values.tolist()) if len(values) <= 8 else LogLocator(numticks=8))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_short))
+    axes.xaxis.set_major_formatter(FuncFormatter(short))
 
 
-def _chart(draw: Callable[[Axes], None] | None, title: str, x_label: str, y_label: str, legend: bool) -> str:
-    """The SVG of a chart whose curves `draw` adds to empty axes; without it the axes say that there is nothing."""
+def svg_of(
+    draw: Callable[[Axes], None] | None,
+    title: str,
+    x_label: str,
+    y_label: str,
+    legend: bool,
+    height: float = _SIZE[1],
+) -> str:
+    """The SVG of a chart whose curves `draw` adds to empty axes; without it the axes say that there is nothing.
+
+    `height` is in inches of 72 units; the width is always the same.
+    """
     with _DRAWING, matplotlib.rc_context(), warnings.catch_warnings():
         # The reader's fonts draw the letters, so it does not matter which of them matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": title})
-        figure = Figure(figsize=_SIZE, facecolor="none")
+        figure = Figure(figsize=(_SIZE[0], height), facecolor="none")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot(facecolor="none")
         _lay_out(axes, x_label, y_label)
@@ -298,11 +308,11 @@ def _chart(draw: Callable[[Axes], None] | None, title: str, x_label: str, y_labe
 
 
 def _lay_out(axes: Axes, x_label: str, y_label: str) -> None:
-    axes.set_xlabel(_words(x_label))
-    axes.set_ylabel(_words(y_label))
+    axes.set_xlabel(one_line(x_label))
+    axes.set_ylabel(one_line(y_label))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(_short))
+        axis.set_major_formatter(FuncFormatter(short))
     axes.grid(axis="y", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
@@ -311,17 +321,17 @@ def _lay_out(axes: Axes, x_label: str, y_label: str) -> None:
 
 def _say_nothing(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
-    axes.text(0.5, 0.5, "nothing measured", ha="center", color=_MUTED, transform=axes.transAxes)
+    axes.text(0.5, 0.5, "nothing measured", ha="center", color=MUTED, transform=axes.transAxes)
 
 
 def _head(figure: Figure, title: str, legend: tuple[list[Any], list[Any]]) -> None:
     """The title and below it the series' names, side by side where they fit; the axes get the height that is left."""
     handles, labels = legend
     columns = _legend_columns(labels)
-    height = 72 * _SIZE[1]
+    height = 72 * figure.get_figheight()
     title_height = 22 / height
     rows = math.ceil(len(labels) / columns)
-    figure.text(0, 1 - 3 / height, _words(title), va="top", fontsize=12, fontweight="bold")
+    figure.text(0, 1 - 3 / height, one_line(title), va="top", fontsize=12, fontweight="bold")
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - title_height - rows * 16 / height))
     if labels:
         box = figure.legend(
@@ -349,7 +359,7 @@ def _legend_columns(labels: Sequence[str]) -> int:
     return max(1, 62 // (max(map(len, labels)) + 7)) if len(labels) > 4 else 1
 
 
-def _words(text: str) -> str:
+def one_line(text: str) -> str:
     """The text as one line of characters that XML allows and without the underscore that hides a name from legends."""
     kept = "".join(letter if letter.isprintable() else " " for letter in text)
     return " ".join(kept.split()).lstrip("_") or "unnamed"
@@ -364,6 +374,6 @@ def _inline(svg: str, title: str) -> str:
     svg = re.sub(r"font: (?:(bold) )?([\d.]+px) [^;\"]*", r"font: \1 \2 inherit", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--chart-{variable}, {colour})")
-    name = html.escape(_words(title))
+    name = html.escape(one_line(title))
     head = f'<svg role="img" aria-label="{name}" stroke-linejoin="round" class="chart"'
     return svg.replace("<svg", head, 1).rstrip()

@@ -9,6 +9,7 @@ held-out pictures ──model──► nll            how many bits it needs for
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from carrara import about, files, tensors
+from carrara import __version__, about, files, tensors
 from carrara.errors import InputError, nearest
+from carrara.evaluation import cache
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.measure import frechet
 from carrara.evaluation.neighbours import memorisation
@@ -85,8 +87,7 @@ def evaluate(
 
 def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n: int) -> list[str]:
     """The metrics that are to be measured. Raises InputError for those that cannot be."""
-    labelled = "label" in (model.condition.null(1) or {}) and model.classes == dataset.classes
-    possible = [name for name in METRICS if labelled or name != "classes"]
+    possible = [name for name in METRICS if name != "classes" or labelled(model, dataset)]
     for name in metrics or ():
         if name not in METRICS:
             raise InputError(f"there is no metric {name!r}: {nearest(name, METRICS)}")
@@ -108,6 +109,22 @@ def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n:
     if tuple(model.shape) != tuple(dataset.shape):
         raise InputError(f"the model makes pictures {model.shape}, and {dataset.name} has pictures {dataset.shape}")
     return chosen
+
+
+def labelled(model: Model, dataset: Dataset) -> bool:
+    """Whether the model is asked for the dataset's classes."""
+    return "label" in (model.condition.null(1) or {}) and model.classes == dataset.classes
+
+
+def samples_key(weights: str, seeds: Sequence[int], labels: Sequence[int] | None, sampling: Sampling) -> cache.Key:
+    """What decides samples, as the cache takes it: the weights' SHA-256, each sample's seed and class, the settings."""
+    asked = {"seeds": list(seeds), "labels": labels, "sampling": plain(dataclasses.asdict(sampling))}
+    return {
+        "what": "samples",
+        "carrara": __version__,
+        "weights": weights,
+        "asked": json.dumps(asked, sort_keys=True),
+    }
 
 
 def settings(

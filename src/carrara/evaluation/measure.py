@@ -31,6 +31,7 @@ from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.frechet import Normal, caution, frechet_distance
 from carrara.evaluation.inputs import Counter, Progress, batches, checked_samples, gathered, shuffled
 from carrara.evaluation.statistics import Moments
+from carrara.evaluation.streaming import PART, Selected, streamed
 
 if TYPE_CHECKING:
     from carrara.data import Dataset
@@ -156,6 +157,22 @@ def yardstick(
     return surveyor.yardstick(n, Counter(surveyor.work(n), progress))
 
 
+def reference(
+    dataset: Dataset,
+    features: Features | str = "efficientnet",
+    *,
+    reference_n: int | None = REFERENCE_N,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Moments, str]:
+    """The Moments of a dataset's reference, and which pictures it is; arguments and what is raised as in `frechet`.
+
+    Features are kept part by part: what was stopped goes on.
+    """
+    surveyor = _Surveyor.of(dataset, features, reference_n, cache)
+    return surveyor.moments(Counter(surveyor.reference_n, progress), resumable=True), surveyor.described()
+
+
 @dataclass(frozen=True)
 class _Surveyor:
     """Makes the yardsticks of one dataset with one set of features."""
@@ -174,6 +191,10 @@ class _Surveyor:
         loaded = load_features(features) if isinstance(features, str) else features
         return cls(dataset, loaded, size, cache or cache_folder())
 
+    def selected(self) -> Selected:
+        """The reference's pictures."""
+        return Selected(self.dataset.train.media, shuffled(len(self.dataset.train), self.reference_n))
+
     def work(self, n: int) -> int:
         """How many pictures a yardstick passes through the network when nothing is cached."""
         return self.reference_n + 2 * n
@@ -184,7 +205,7 @@ class _Surveyor:
                 f"a Fréchet distance needs at least 2 pictures on each side; got n = {n} "
                 f"({self.dataset.name} has {len(self.dataset.heldout)} held-out pictures)."
             )
-        normal = Normal.of(self._reference(counter))
+        normal = Normal.of(self.moments(counter))
         floor, ceiling = self._bounds(normal, n, counter)
         return Yardstick(
             shape=self.dataset.shape,
@@ -193,21 +214,33 @@ class _Surveyor:
             floor=floor,
             ceiling=ceiling,
             n=n,
-            reference=self._described(),
+            reference=self.described(),
             reference_n=self.reference_n,
             dataset=self.dataset.name,
         )
 
-    def _reference(self, counter: Counter) -> Moments:
+    def parts(self, resumable: bool) -> Iterator[Tensor]:
+        """The features of the reference, PART pictures at a time; kept as they are made where that is wanted."""
+        chosen = self.selected()
+        if resumable:
+            return streamed(chosen, self.features, cache=self.folder)
+        return (self.features(chosen[first : first + PART]) for first in range(0, len(chosen), PART))
+
+    def moments(self, counter: Counter, resumable: bool = False) -> Moments:
+        """The Moments of the reference, the same in either way."""
         key = self._key("reference")
         kept = find(key, self.folder)
         if kept is not None:
             counter.advance(self.reference_n)
             return Moments.of(self.reference_n, kept["mean"], kept["cov"])
-        rows = shuffled(len(self.dataset.train), self.reference_n)
-        moments = _moments(_rows(self.dataset.train.media, rows), self.features, counter)
-        keep(key, {"mean": moments.mean, "cov": moments.cov}, self.folder)
-        return moments
+        moments = Moments(self.features.dim)
+        for part in self.parts(resumable):
+            moments.update(part)
+            counter.advance(len(part))
+        made = {"mean": moments.mean, "cov": moments.cov}
+        keep(key, made, self.folder)
+        # Not `moments`: what is made must equal what is kept in its last bit too.
+        return Moments.of(self.reference_n, made["mean"], made["cov"])
 
     def _bounds(self, reference: Normal, n: int, counter: Counter) -> tuple[float, float]:
         key = self._key("bounds", n=n)
@@ -234,7 +267,8 @@ class _Surveyor:
             **more,
         }
 
-    def _described(self) -> str:
+    def described(self) -> str:
+        """Which pictures the reference is."""
         available = len(self.dataset.train)
         limited = f"{self.reference_n} of {available}" if self.reference_n < available else f"all {available}"
         return f"{limited} training images"

@@ -148,13 +148,15 @@ class Chart:
 class Table:
     """Rows of cells under column heads; the first cell of a row names it, and columns of numbers are set flush right.
 
-    Raises InputError when a row has more or fewer cells than there are columns.
+    `best` are the cells, (row, column) from 0, that are set in bold. Raises InputError when a row has more or fewer cells
+    than there are columns.
     """
 
     kind: ClassVar[str] = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str = ""
+    best: frozenset[tuple[int, int]] = frozenset()
 
     def __post_init__(self) -> None:
         for row in self.rows:

@@ -59,17 +59,25 @@ class Ground:
 
     def heldout(self, measures: Sequence[str]) -> Figures:
         """The measures of n held-out pictures."""
-        split = self.dataset.heldout
-        rows = shuffled(len(split), self.yardstick.n)
-        labels = torch.from_numpy(split.labels[rows]) if self.dataset.classes else None
-        return self.figures(gathered(split.media, rows), labels, measures)
+        return self.figures(*heldout_pictures(self.dataset, self.yardstick.n), measures)
 
     def noise(self, measures: Sequence[str]) -> Figures:
         """The measures of n pictures of uniform noise."""
-        rng = torch.Generator().manual_seed(0)
-        shape = (self.yardstick.n, *self.dataset.shape)
-        labels = torch.arange(shape[0]) % len(self.dataset.classes) if self.dataset.classes else None
-        return self.figures(torch.randint(0, 256, shape, dtype=torch.uint8, generator=rng), labels, measures)
+        return self.figures(*noise_pictures(self.dataset, self.yardstick.n), measures)
+
+
+def heldout_pictures(dataset: Dataset, n: int) -> tuple[Tensor, Tensor | None]:
+    """The first n held-out pictures (n, C, H, W) in a fixed shuffled order, with their labels (n,); None without classes."""
+    rows = shuffled(len(dataset.heldout), n)
+    labels = torch.from_numpy(dataset.heldout.labels[rows]) if dataset.classes else None
+    return gathered(dataset.heldout.media, rows), labels
+
+
+def noise_pictures(dataset: Dataset, n: int) -> tuple[Tensor, Tensor | None]:
+    """n pictures of uniform noise (n, C, H, W), always the same, and the classes in turn (n,); None without classes."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % len(dataset.classes) if dataset.classes else None
+    return torch.randint(0, 256, (n, *dataset.shape), dtype=torch.uint8, generator=rng), labels
 
 
 def seen(pictures: Tensor, features: Features, progress: Progress | None = None) -> Tensor:

@@ -8,7 +8,6 @@ other features, samples nothing twice.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from carrara import __version__, about, files
+from carrara import about, files
 from carrara.errors import InputError
 from carrara.evaluation import cache
-from carrara.evaluation.evaluate import plain, weights_sha256
+from carrara.evaluation.evaluate import plain, samples_key, weights_sha256
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.inputs import Counter, batches, gathered, shuffled
 from carrara.evaluation.measure import BATCH
@@ -75,13 +74,7 @@ class Plan:
     def samples_key(self, sampling: Sampling) -> cache.Key:
         """What decides a cell's samples."""
         labels = None if self.labels is None else self.labels.tolist()
-        asked = {"seeds": list(self.seeds), "labels": labels, "sampling": plain(dataclasses.asdict(sampling))}
-        return {
-            "what": "samples",
-            "carrara": __version__,
-            "weights": self.weights,
-            "asked": json.dumps(asked, sort_keys=True),
-        }
+        return samples_key(self.weights, self.seeds, labels, sampling)
 
     def figures_key(self, sampling: Sampling) -> cache.Key:
         """What decides a cell's figures."""
