@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from carrara.errors import InputError
-from carrara.evaluation.evaluate import NOTED, evaluate, keep
+from carrara.evaluation.evaluate import evaluate, keep
+from carrara.evaluation.told import NOTED
 
 Run = Callable[..., Any]
 
@@ -28,6 +29,15 @@ class Cheap:
     def __call__(self, images):
         return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
 '''
+
+
+CLASSIFIED = (
+    FEATURES.replace("Cheap", "Classified").replace("cheap@4", "classified@4")
+    + """
+    def logits(self, images):
+        return self(images) / 16
+"""
+)
 
 
 @pytest.fixture
@@ -52,6 +62,77 @@ def test_every_figure_has_its_company(carrara: Run, mine: Path, cheap: str) -> N
     assert "all 1437 training images, cheap@4" in done.out and "3 evaluations a sample" in done.out
     assert str(mine / "figures.json") in done.out and str(mine / "report.html") in done.out
     assert "cheap@4" in (mine / "report.html").read_text()
+
+
+def test_the_same_features_serve_every_metric(carrara: Run, mine: Path, cheap: str) -> None:
+    done = carrara("evaluate", mine, "-n", 40, "--features", cheap)
+    for row in (
+        "95 % interval",
+        "at infinite n",
+        "kernel distance (KID)",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+    ):
+        assert any(line.strip().startswith(row) for line in done.out.splitlines()), row
+    (kept,) = json.loads((mine / "figures.json").read_text())
+    assert kept["frechet"]["low"] < kept["frechet"]["value"] < kept["frechet"]["high"]
+    assert kept["frechet"]["infinite"] < kept["frechet"]["value"]
+    assert kept["kid"]["floor"] < kept["kid"]["ceiling"] and kept["kid"]["n"] == 40
+    assert kept["kid"]["low"] < kept["kid"]["value"] < kept["kid"]["high"]
+    assert kept["precision"]["heldout"]["precision"] > kept["precision"]["noise"]["precision"] == 0
+    report, card = (mine / "report.html").read_text(), (mine / "model" / "README.md").read_text()
+    assert "95 % interval" in report and "at infinite n" in report and "KID" in report and "Recall" in report
+    assert "95 % interval" in card and "kernel distance: KID" in card and "in brackets those of held-out" in card
+
+
+def test_a_metric_is_the_same_alone_and_among_others_and_in_any_batch(carrara: Run, mine: Path, cheap: str) -> None:
+    common = ("evaluate", mine, "-n", 24, "--features", cheap, "--json")
+    together = carrara(*common).json
+    for name in ("frechet", "kid", "precision"):
+        alone = carrara(*common, "--metrics", name, "--batch", 5).json
+        assert alone[name] == together[name] and "neighbours" not in alone
+
+
+def test_few_samples_have_no_precision_and_no_interval(carrara: Run, mine: Path, cheap: str) -> None:
+    common = ("evaluate", mine, "--features", cheap, "--json", "-n")
+    found = carrara(*common, 3).json
+    assert "precision" not in found and found["frechet"]["low"] is None and found["kid"]["n"] == 3
+    refused = carrara(*common, 3, "--metrics", "precision")
+    assert refused.code == 2 and "precision needs 4 samples or more; there are 3" in refused.err
+
+
+def test_figures_of_an_earlier_version_are_shown(carrara: Run, mine: Path, cheap: str) -> None:
+    carrara("evaluate", mine, "-n", 24, "--features", cheap, "--metrics", "frechet")
+    (entry,) = json.loads((mine / "figures.json").read_text())
+    for name in ("low", "high", "infinite", "infinite_caution"):
+        del entry["frechet"][name]
+    (mine / "figures.json").write_text(json.dumps([entry]))
+    done = carrara("evaluate", mine, "-n", 4, "--metrics", "classes", "--steps", 2)
+    assert done.code == 0 and len(json.loads((mine / "figures.json").read_text())) == 2
+    entries = json.loads((mine / "figures.json").read_text())
+    (mine / "figures.json").write_text(json.dumps(entries[:1]))
+    from carrara.evaluation.summary import write_report
+
+    page = write_report(mine).read_text()
+    assert "cheap@4, all 1437 training images" in page and "95 % interval" not in page
+
+
+def test_the_inception_score_needs_a_classifier(
+    carrara: Run, mine: Path, here: Path, cheap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ("evaluate", mine, "-n", 12, "--metrics", "inception_score", "--features")
+    refused = carrara(*common, cheap)
+    assert refused.code == 2 and "needs Inception's classifier, and cheap@4 has none" in refused.err
+    (here / "classified.py").write_text(CLASSIFIED)
+    done = carrara(*common, "classified:Classified")
+    assert done.code == 0 and any(line.startswith("Inception Score") for line in done.out.splitlines())
+    (kept,) = json.loads((mine / "figures.json").read_text())
+    assert 1 <= kept["inception_score"]["value"] <= 16 and kept["inception_score"]["splits"] == 10
+    assert kept["inception_score"]["heldout"] > 1 and "frechet" not in kept
+    facts = json.loads((mine / "model" / "model.json").read_text())["facts"]
+    assert "12, 10 splits" in facts["inception_score"] and "measured_with" in facts
 
 
 def test_json_and_figures_hold_the_same(carrara: Run, mine: Path, cheap: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.names import FEATURES, METRICS, STUDIES, complete_features, complete_metrics, complete_study
+from carrara.cli.names import ASKED, FEATURES, METRICS, STUDIES, complete_features, complete_metrics, complete_study
 from carrara.cli.options import (
     Backend,
     Batch,
@@ -41,7 +41,7 @@ Metrics = Annotated[
     typer.Option(
         "--metrics",
         metavar="NAMES",
-        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply but nll, which takes minutes]",
+        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply but {' and '.join(ASKED)}]",
         autocompletion=complete_metrics,
     ),
 ]
@@ -50,7 +50,7 @@ FeaturesName = Annotated[
     typer.Option(
         "--features",
         metavar="KIND",
-        help=f"What the Fréchet distance compares: {', '.join(FEATURES)}, or your own, module:name.",
+        help=f"What pictures are compared by: {', '.join(FEATURES)}, or your own, module:name.",
         autocompletion=complete_features,
     ),
 ]
@@ -92,9 +92,10 @@ def evaluate(
 ) -> None:
     """Measure how good a model's samples are.
 
-    The Fréchet distance with its floor and ceiling, classes read as asked, nearest training pictures; with --metrics nll, how
-    many bits the model needs for held-out pictures. The figures go into the run folder and its report. With --study the same
-    for many ways of sampling, beside one another, on a page of its own.
+    The Fréchet distance with its floor and ceiling, its interval and its value at infinite n; kernel distance, precision and
+    recall by the same features; classes read as asked, nearest training pictures. With --metrics nll, how many bits the model
+    needs for held-out pictures; inception_score too is measured only by name. The figures go into the run folder and its
+    report. With --study the same for many ways of sampling, beside one another, on a page of its own.
     """
     if study is not None or values is not None:
         from carrara.cli import study as studies
@@ -220,12 +221,16 @@ def show_samples(found: dict[str, Any], voice: Voice) -> None:
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
     """The table's rows."""
+    from carrara.evaluation import told
+
     table = []
     if frechet := found.get("frechet"):
         figures = [number(frechet[key]) for key in ("value", "floor", "ceiling")]
         table.append(
             ["Fréchet distance", *figures, str(frechet["n"]), f"{frechet['reference']}, {frechet['features']}"]
         )
+        table += told.chance_rows(frechet)
+    table += told.rows(found)
     if read := found.get("classes"):
         figures = [percent(read[key]) for key in ("rate", "chance", "accuracy")]
         against = f"a classifier of {read['train_n']:,} training images"
@@ -240,12 +245,15 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
 
 def meanings(found: dict[str, Any]) -> list[str]:
     """What floor and ceiling are."""
+    from carrara.evaluation import told
+
     lines = []
     if frechet := found.get("frechet"):
         first = f"; the first {frechet['n']} of {frechet['given']} samples" if frechet["given"] > frechet["n"] else ""
         lines.append(
             f"Fréchet distance: lower is better; floor: held-out pictures, ceiling: noise, at the same n{first}."
         )
+    lines += told.meanings(found)
     if "classes" in found:
         n = found["classes"]["accuracy_n"]
         lines.append(

@@ -7,6 +7,7 @@ measure      the Fréchet distance with its floor and ceiling: frechet, yardstic
  └ cache        what real pictures give, kept from run to run
 streaming    the features of a set of any size: in parts, kept, resumed, shared by processes
  └ folder      a folder of pictures as such a set: picture_folder
+beside       the same of KID, precision and recall, and the Inception Score: Sets; told, how figures are shown
 kernels      kernel distances between the same features: kid, cmmd
 uncertainty  what the distance would be at infinite n, and the interval chance leaves it: estimate
 statistics_file  means and covariances in the .npz the field exchanges
