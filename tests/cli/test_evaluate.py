@@ -100,7 +100,7 @@ def test_few_samples_have_no_precision_and_no_interval(carrara: Run, mine: Path,
     found = carrara(*common, 3).json
     assert "precision" not in found and found["frechet"]["low"] is None and found["kid"]["n"] == 3
     refused = carrara(*common, 3, "--metrics", "precision")
-    assert refused.code == 2 and "precision needs 4 samples or more; there are 3" in refused.err
+    assert refused.code == 2 and "3 samples are too few: precision needs 4 or more" in refused.err
 
 
 def test_figures_of_an_earlier_version_are_shown(carrara: Run, mine: Path, cheap: str) -> None:
@@ -133,6 +133,62 @@ def test_the_inception_score_needs_a_classifier(
     assert kept["inception_score"]["heldout"] > 1 and "frechet" not in kept
     facts = json.loads((mine / "model" / "model.json").read_text())["facts"]
     assert "12, 10 splits" in facts["inception_score"] and "measured_with" in facts
+
+
+def test_statistics_that_were_written_are_measured_against(carrara: Run, mine: Path, cheap: str) -> None:
+    from cheap_features import Cheap
+
+    import carrara as package
+    from carrara.evaluation.frechet import Normal, frechet_distance
+    from carrara.evaluation.measure import heldout
+    from carrara.evaluation.statistics_file import read_statistics
+    from carrara.training.run import dataset_of
+
+    common = ("evaluate", mine, "-n", 30, "--features", cheap, "--json")
+    done = carrara(*common, "--seed", 100, "--metrics", "classes", "--write-statistics", "others.npz")
+    assert done.code == 0 and done.json["statistics"] == "others.npz" and "frechet" not in done.json
+    model, see = package.load(mine), Cheap()
+    written, drawn = read_statistics(Path("others.npz")), see(model.sample(30, seed=100))
+    assert written.n == 30 and written.mean.tolist() == pytest.approx(drawn.double().mean(0).tolist())
+
+    found = carrara(*common, "--reference", "others.npz").json
+    right = frechet_distance(Normal.of_features(see(model.sample(30, seed=0))), Normal.of_features(drawn))
+    assert found["frechet"]["value"] == pytest.approx(right) and "kid" not in found
+    assert (
+        found["frechet"]["reference"] == "the file others.npz (30 pictures)" and found["frechet"]["reference_n"] == 30
+    )
+    real = see(heldout(dataset_of(model.recipe), 30)[:])
+    floor = frechet_distance(Normal.of_features(real), Normal.of_features(drawn))
+    assert found["frechet"]["floor"] == pytest.approx(floor) and found["frechet"]["ceiling"] > 0
+    assert carrara(*common, "--seed", 100, "--reference", "others.npz").json["frechet"]["value"] < 1e-6 * right
+    carrara(*common)
+    entries = json.loads((mine / "figures.json").read_text())
+    assert ["reference_sha256" in entry for entry in entries] == [False, True, True, False]
+
+
+def test_statistics_of_other_features_or_metrics_are_refused(carrara: Run, mine: Path, cheap: str) -> None:
+    import numpy as np
+
+    common = ("evaluate", mine, "-n", 8, "--features", cheap, "--reference")
+    np.savez("long.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    np.savez("odd.npz", mu=np.zeros(3), sigma=np.eye(3))
+    Path("text.npz").write_text("no archive")
+    for words, said in (
+        (
+            ("long.npz",),
+            "2048 features, and cheap@4 makes 16; it may be of the features inception or inception_tensorflow",
+        ),
+        (("odd.npz",), "no features of carrara's are as long"),
+        (("text.npz",), "cannot be read as a .npz"),
+        (("none.npz",), "cannot be read as a .npz"),
+        (("long.npz", "--metrics", "frechet,kid"), "only frechet is measured against; frechet, kid need pictures"),
+        (("long.npz", "--study", "noise"), "leave --reference out"),
+    ):
+        refused = carrara(*common, *words)
+        assert refused.code == 2 and said in refused.err, refused.err
+    refused = carrara(*common[:-1], "--write-statistics", "odd.npz")
+    assert refused.code == 2 and "odd.npz exists" in refused.err
+    assert not (mine / "figures.json").exists()
 
 
 def test_json_and_figures_hold_the_same(carrara: Run, mine: Path, cheap: str) -> None:

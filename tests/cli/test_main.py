@@ -42,12 +42,14 @@ carrara evaluate --guidance-scale
 carrara evaluate --help -h
 carrara evaluate --json
 carrara evaluate --metrics
+carrara evaluate --reference
 carrara evaluate --sampler
 carrara evaluate --seed
 carrara evaluate --steps
 carrara evaluate --study
 carrara evaluate --times
 carrara evaluate --values
+carrara evaluate --write-statistics
 carrara evaluate PATH
 carrara recipe --help -h
 carrara recipe check --help -h

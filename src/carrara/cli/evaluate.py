@@ -54,7 +54,22 @@ FeaturesName = Annotated[
         autocompletion=complete_features,
     ),
 ]
-
+ReferenceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        metavar="PATH.npz",
+        help="A statistics file (mu, sigma) to measure the Fréchet distance from, in place of the training pictures.",
+    ),
+]
+StatisticsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-statistics",
+        metavar="PATH.npz",
+        help="Also write the samples' own statistics, for others to measure against.",
+    ),
+]
 StudyName = Annotated[
     str | None,
     typer.Option(
@@ -80,6 +95,8 @@ def evaluate(
     study: StudyName = None,
     values: Values = None,
     features: FeaturesName = "efficientnet",
+    reference: ReferenceFile = None,
+    statistics: StatisticsFile = None,
     seed: Seed = 0,
     steps: Steps = None,
     sampler: SamplerName = None,
@@ -100,13 +117,13 @@ def evaluate(
     if study is not None or values is not None:
         from carrara.cli import study as studies
 
-        if backend != "torch":
-            raise InputError("a study is of the network itself; leave --backend out")
+        unfit(backend, reference, statistics)
         taken = {"--metrics": metrics, "--steps": steps, "--sampler": sampler, "--eta": eta}
         chosen = studies.chosen(study, values, [option for option, value in taken.items() if value is not None])
         studies.study(ctx, path, chosen, n, features, seed, times, guidance_scale, batch, as_json)
         return
 
+    from carrara.cli.outputs import fresh_file
     from carrara.cli.sample import described, planned, with_backend
     from carrara.cli.threads import in_words, use_cores
     from carrara.evaluation.evaluate import evaluate as measure
@@ -116,6 +133,8 @@ def evaluate(
     from carrara.training.run import MODEL, dataset_of
 
     n = count_of(metrics) if n is None else n
+    if statistics is not None:
+        fresh_file(statistics, "--write-statistics", ".npz", overwrite=False)
     threads, voice = use_cores(), Voice(as_json)
     model = load(path, backend=backend)
     asked = wishes(model, steps, sampler, times, guidance_scale, eta)
@@ -128,14 +147,33 @@ def evaluate(
         dataset = dataset_of(model.recipe)
     warn(model, dataset.fingerprint, voice)
     with voice.counting() as report:
-        found = measure(model, dataset, n, names(metrics), features, seed, report, batch=batch, **asked)
+        found = measure(
+            model, dataset, n, names(metrics), features, seed, report, reference, statistics, batch=batch, **asked
+        )
     written = keep(folder, found)
     if (folder / MODEL).is_dir():
         note(model, folder / MODEL, read_json(written)[-1])
     show(found, voice)
     report_path = rewritten(folder, voice)
     voice.say(f"written     {written}" + ("" if report_path is None else f" and {report_path}"))
-    voice.tell(**found, warnings=warnings(model, dataset.fingerprint), figures=written, report=report_path)
+    if statistics is not None:
+        voice.say(f"            {statistics}: mean and covariance of {n} samples' features")
+    voice.tell(
+        **found,
+        statistics=statistics,
+        warnings=warnings(model, dataset.fingerprint),
+        figures=written,
+        report=report_path,
+    )
+
+
+def unfit(backend: str, reference: Path | None, statistics: Path | None) -> None:
+    """Raises InputError for what a study makes no use of."""
+    if backend != "torch":
+        raise InputError("a study is of the network itself; leave --backend out")
+    for option, value in (("--reference", reference), ("--write-statistics", statistics)):
+        if value is not None:
+            raise InputError(f"a study measures many sets of samples against training pictures; leave {option} out")
 
 
 def names(metrics: str | None) -> list[str] | None:

@@ -10,7 +10,7 @@ streaming    the features of a set of any size: in parts, kept, resumed, shared 
 beside       the same of KID, precision and recall, and the Inception Score: Sets; told, how figures are shown
 kernels      kernel distances between the same features: kid, cmmd
 uncertainty  what the distance would be at infinite n, and the interval chance leaves it: estimate
-statistics_file  means and covariances in the .npz the field exchanges
+statistics_file  means and covariances in the .npz the field exchanges; reference, one to measure against
 inception_score  the Inception Score of logits
 diversity    precision, recall and pairwise distances, between the same features
 neighbours   the nearest training picture of each sample: memorisation; feature_neighbours, the same by features

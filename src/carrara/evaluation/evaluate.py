@@ -33,6 +33,10 @@ from carrara.evaluation.neighbours import memorisation
 from carrara.evaluation.nll import check as check_nll
 from carrara.evaluation.nll import nll
 from carrara.evaluation.reader import Reader
+from carrara.evaluation.reference import Reference
+from carrara.evaluation.statistics import Moments
+from carrara.evaluation.statistics_file import write_statistics
+from carrara.evaluation.streaming import moments_of
 from carrara.evaluation.told import NOTED, card
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ UNDRAWN = ("nll",)
 FEATURED = {"frechet": 2, "kid": 2, "precision": K + 1, "inception_score": 1}
 """Those that are made of features, and how many pictures they need on each side."""
 FIGURES = "figures.json"
-KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint", "backend")
+KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint", "backend", "reference_sha256")
 """What two evaluations must share to be one."""
 
 Report = Callable[[str, int, int], None]
@@ -63,36 +67,66 @@ def evaluate(
     features: Features | str = "efficientnet",
     seed: int = 0,
     progress: Report | None = None,
+    reference: Path | None = None,
+    statistics: Path | None = None,
     **wishes: Any,
 ) -> dict[str, Any]:
     """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes in turn; plain data, ready for JSON.
 
     `metrics` are names in METRICS (None: all that apply to the model but those in ASKED; "nll" is of n held-out pictures, and
     alone needs no samples); `features` is what pictures are compared by: the Fréchet distance, KID, precision and recall;
-    `wishes` go to `Model.sample`: batch, label, steps, sampler, guidance_scale, …. Beside the metrics the figures hold the sampling
-    settings, evaluations a sample, seconds, date, versions and hardware; `data_matches` says whether the dataset is the
-    one the model was trained on.
+    `reference` is a statistics file to take the Fréchet distance from, then the only metric; the statistics of all samples go into
+    the file `statistics`; `wishes` go to `Model.sample`: batch, label, steps, sampler, guidance_scale, ….
+    Beside the metrics the figures hold the sampling settings, evaluations a sample, seconds, date, versions and hardware;
+    `data_matches` says whether the dataset is the one the model was trained on.
     Raises InputError for what cannot be measured, before anything is sampled; NonFinite when samples are.
     """
-    chosen = applicable(model, dataset, metrics, n)
-    network = load_features(features) if isinstance(features, str) and FEATURED.keys() & set(chosen) else features
-    if "inception_score" in chosen and not isinstance(network, str):
-        Logits.of(network)
+    chosen = applicable(model, dataset, alone(metrics, reference), n)
+    network = seeing(features, chosen, reference, statistics)
     sampling, cond = model.plan(n, {name: wish for name, wish in wishes.items() if name != "batch"})
     start = time.perf_counter()
-    drawn = any(name not in UNDRAWN for name in chosen)
+    drawn = statistics is not None or any(name not in UNDRAWN for name in chosen)
     samples = model.sample(n, seed=seed, progress=stage(progress, "sampling"), **wishes) if drawn else None
     sampled = time.perf_counter()
     labels = None if cond is None else cond.get("label")
-    taken = Taken(model, n, seed, samples, labels, dataset, network, progress)
+    taken = Taken(model, n, seed, samples, labels, dataset, network, reference, progress)
     measured = {name: _MEASURE[name](taken) for name in chosen}
+    if statistics is not None:
+        write_statistics(statistics, taken.moments())
     return {
         **about.surroundings(),
         **settings(model, dataset, n, seed, sampling, features),
+        **({} if reference is None else {"reference_sha256": files.sha256(reference)}),
         **({"sampling_s": round(sampled - start, 3)} if drawn else {}),
         "measuring_s": round(time.perf_counter() - sampled, 3),
         **measured,
     }
+
+
+def alone(metrics: Sequence[str] | None, reference: Path | None) -> Sequence[str] | None:
+    """The metrics, only the Fréchet distance with a reference of its own. Raises InputError where others were asked for."""
+    if reference is None:
+        return metrics
+    if metrics and list(metrics) != ["frechet"]:
+        raise InputError(
+            f"a statistics file holds a mean and a covariance, which only frechet is measured against; {', '.join(metrics)} "
+            "need pictures: leave the reference out, or the metrics"
+        )
+    return ["frechet"]
+
+
+def seeing(
+    features: Features | str, chosen: Sequence[str], reference: Path | None, statistics: Path | None
+) -> Features | str:
+    """The Features of that kind where something is made of them. Raises InputError where they are not what that needs."""
+    if statistics is None and not FEATURED.keys() & set(chosen):
+        return features
+    found = load_features(features) if isinstance(features, str) else features
+    if reference is not None:
+        Reference.read(reference, found)
+    if "inception_score" in chosen:
+        Logits.of(found)
+    return found
 
 
 def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n: int) -> list[str]:
@@ -129,7 +163,7 @@ def check_counts(chosen: Sequence[str], dataset: Dataset, n: int) -> None:
         least = FEATURED.get(name, 1)
         for what, count in sides.items():
             if count < least:
-                raise InputError(f"{name} needs {least} {what} or more; there are {count}")
+                raise InputError(f"{count} {what} are too few: {name} needs {least} or more")
 
 
 def settings(
@@ -221,7 +255,13 @@ class Taken:
     labels: Tensor | None
     dataset: Dataset
     features: Features | str
+    reference: Path | None
     progress: Report | None
+
+    def moments(self) -> Moments:
+        """The moments of all samples."""
+        assert self.samples is not None and not isinstance(self.features, str)
+        return moments_of(self.samples, self.features, progress=stage(self.progress, "features"))
 
     def sets(self, features: Features, what: str) -> Sets:
         """The samples and the real pictures beside them, as these features see them."""
@@ -238,7 +278,10 @@ class Taken:
 def _frechet(taken: Taken) -> dict[str, Any]:
     progress = stage(taken.progress, "Fréchet distance")
     assert taken.samples is not None
-    return frechet(taken.samples, taken.dataset, taken.features, interval=True, progress=progress).as_dict()
+    found = frechet(
+        taken.samples, taken.dataset, taken.features, reference=taken.reference, interval=True, progress=progress
+    )
+    return found.as_dict()
 
 
 def _kid(taken: Taken) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A Fréchet distance means little alone: it falls with the number of pictures, and rises and falls with the network,
 its input size and the resizer. So every figure here has the same protocol, and carries it along:
 
-    reference   the training split, all of it or its first `reference_n` pictures in a fixed shuffled order
+    reference   the training split, all of it or its first `reference_n` pictures in a fixed shuffled order; or a
+                statistics file, `carrara.evaluation.reference`
     value       n samples against the reference
     floor       n real pictures the model never saw, from the held-out split, against the reference
     ceiling     n pictures of uniform noise against the reference
@@ -28,6 +29,7 @@ from carrara.evaluation.cache import Key, cache_folder, find, keep
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.frechet import Normal, caution, frechet_distance
 from carrara.evaluation.inputs import Counter, Progress, checked_samples, shuffled
+from carrara.evaluation.reference import Reference
 from carrara.evaluation.statistics import Moments
 from carrara.evaluation.streaming import Pictures, Selected, features_of, moments_of
 from carrara.evaluation.uncertainty import PARTS, estimate
@@ -50,7 +52,8 @@ class Frechet:
     given: int
     """How many samples there were; the first n of them were measured."""
     reference: str
-    reference_n: int
+    reference_n: int | None
+    """None where a statistics file does not say."""
     dataset: str
     features: str
     sha256: str
@@ -94,7 +97,7 @@ class Yardstick:
     ceiling: float
     n: int
     reference: str
-    reference_n: int
+    reference_n: int | None
     dataset: str
     folder: Path
     """Where features are kept."""
@@ -118,7 +121,7 @@ class Yardstick:
             features=self.features.name,
             sha256=self.features.sha256,
             resizer=self.features.resizer,
-            caution=caution(min(self.n, self.reference_n), self.features.dim),
+            caution=caution(min(self.n, self.reference_n or self.n), self.features.dim),
             **(self._chance(samples[: self.n]) if interval and self.n >= 2 * PARTS else {}),
         )
 
@@ -140,6 +143,7 @@ def frechet(
     features: Features | str = "efficientnet",
     *,
     reference_n: int | None = REFERENCE_N,
+    reference: Path | None = None,
     interval: bool = False,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -147,13 +151,14 @@ def frechet(
     """The Fréchet distance of samples from a dataset, with its floor and ceiling at the same n.
 
     `samples` are uint8 (N, C, H, W) of the dataset's shape, N ≥ 2; `features` is a kind in FEATURES, a dotted path or
-    the object; `reference_n` limits the reference (None: all of the training split); `interval` adds what chance in the
+    the object; `reference_n` limits the reference (None: all of the training split); `reference` is a
+    statistics file to measure against in its place; `interval` adds what chance in the
     samples does, and the value at infinite n, where there are 6 of them or more: 8 seconds for 1000 samples of 1280 features
     on one core. Features, and what is computed from real ones, are kept in the folder `cache` (None: the user's cache folder).
-    Raises InputError on other samples or fewer than two pictures, NonFinite when the features are.
+    Raises InputError on other samples or fewer than two pictures, or a file of other features, NonFinite when features are.
     """
     samples = checked_samples(samples, dataset.shape, at_least=2)
-    surveyor = _Surveyor.of(dataset, features, reference_n, cache)
+    surveyor = _Surveyor.of(dataset, features, reference_n, cache, reference)
     n = min(len(samples), len(dataset.heldout))
     counter = Counter(surveyor.work(n) + n, progress)
     return surveyor.yardstick(n, counter)._measured(samples, counter, interval)
@@ -188,19 +193,29 @@ class _Surveyor:
     features: Features
     reference_n: int
     folder: Path
+    given: Reference | None = None
+    """What stands in place of training pictures."""
 
     @classmethod
-    def of(cls, dataset: Dataset, features: Features | str, reference_n: int | None, cache: Path | None) -> _Surveyor:
+    def of(
+        cls,
+        dataset: Dataset,
+        features: Features | str,
+        reference_n: int | None,
+        cache: Path | None,
+        reference: Path | None = None,
+    ) -> _Surveyor:
         available = len(dataset.train)
         size = available if reference_n is None else min(reference_n, available)
         if size < 2:
             raise InputError(f"the reference needs at least 2 training pictures; got {size} of {available}.")
         loaded = load_features(features) if isinstance(features, str) else features
-        return cls(dataset, loaded, size, cache or cache_folder())
+        given = None if reference is None else Reference.read(reference, loaded)
+        return cls(dataset, loaded, size, cache or cache_folder(), given)
 
     def work(self, n: int) -> int:
         """How many pictures a yardstick passes through the network when nothing is cached."""
-        return self.reference_n + 2 * n
+        return (0 if self.given else self.reference_n) + 2 * n
 
     def yardstick(self, n: int, counter: Counter) -> Yardstick:
         if n < 2:
@@ -208,7 +223,7 @@ class _Surveyor:
                 f"a Fréchet distance needs at least 2 pictures on each side; got n = {n} "
                 f"({self.dataset.name} has {len(self.dataset.heldout)} held-out pictures)."
             )
-        normal = Normal.of(self._reference(counter))
+        normal = self.given.normal if self.given else Normal.of(self._reference(counter))
         floor, ceiling = self._bounds(normal, n, counter)
         return Yardstick(
             shape=self.dataset.shape,
@@ -217,8 +232,8 @@ class _Surveyor:
             floor=floor,
             ceiling=ceiling,
             n=n,
-            reference=self._described(),
-            reference_n=self.reference_n,
+            reference=str(self.given) if self.given else self._described(),
+            reference_n=self.given.n if self.given else self.reference_n,
             dataset=self.dataset.name,
             folder=self.folder,
         )
@@ -246,6 +261,7 @@ class _Surveyor:
         return floor, ceiling
 
     def _key(self, what: str, **more: int) -> Key:
+        against: Key = {"file": self.given.sha256} if self.given else {"reference_n": self.reference_n}
         return {
             "what": what,
             "protocol": 1,
@@ -253,7 +269,7 @@ class _Surveyor:
             "features": self.features.name,
             "sha256": self.features.sha256,
             "resizer": self.features.resizer,
-            "reference_n": self.reference_n,
+            **against,
             **more,
         }
 

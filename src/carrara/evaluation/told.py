@@ -169,7 +169,7 @@ def meanings(figures: Figures) -> list[str]:
     """What floor and ceiling of these rows are, and what must be said beside them."""
     lines = []
     if (found := figures.get("frechet")) and found.get("low") is not None:
-        said = f"; {found['infinite_caution']}" if found.get("infinite_caution") else ""
+        said = ", with some bias left: n is small beside the features" if found.get("infinite_caution") else ""
         lines.append(f"Interval: were the samples drawn again; at infinite n: against the same reference{said}.")
     if figures.get("kid"):
         lines.append("KID: unbiased, may fall below 0; lower is better; floor: held-out pictures, ceiling: noise.")
