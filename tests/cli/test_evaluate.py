@@ -47,6 +47,18 @@ def cheap(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "cheap_features:Cheap"
 
 
+@pytest.fixture(scope="module")
+def our_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of carrara's that was never trained: two heads over the encoders that cost nothing."""
+    from carrara.clip.model import build
+    from carrara.recipe import read
+
+    folder = tmp_path_factory.mktemp("clips") / "ours"
+    changes = ["trainable.image=pixels", "trainable.text=words", "trainable.dim=8", "trainable.neighbours=0"]
+    build(read("clip-emoji", changes)).save(folder)
+    return folder
+
+
 @pytest.fixture
 def mine(here: Path, model: Path) -> Path:
     return Path(shutil.copytree(model, here / "mine"))
@@ -189,6 +201,37 @@ def test_statistics_of_other_features_or_metrics_are_refused(carrara: Run, mine:
     refused = carrara(*common[:-1], "--write-statistics", "odd.npz")
     assert refused.code == 2 and "odd.npz exists" in refused.err
     assert not (mine / "figures.json").exists()
+
+
+def test_samples_are_asked_for_their_classes_names(carrara: Run, mine: Path, our_clip: Path) -> None:
+    done = carrara("evaluate", mine, "-n", 20, "--metrics", "clip_score", "--clip", our_clip)
+    assert done.code == 0 and any(line.startswith("CLIP score ") for line in done.out.splitlines())
+    (kept,) = json.loads((mine / "figures.json").read_text())
+    score = kept["clip_score"]
+    assert score["n"] == 20 and score["texts"] == 10 and score["clip"].startswith("clip-emoji (")
+    assert 0 <= score["value"] <= 2.5 and score["floor"] is not None and score["ceiling"] is not None
+    facts = json.loads((mine / "model" / "model.json").read_text())["facts"]
+    assert "the names of 10 classes, clip-emoji" in facts["clip_score"]
+    assert "CLIP score" in (mine / "report.html").read_text()
+
+
+def test_a_clip_that_is_none_is_refused(carrara: Run, mine: Path, here: Path, our_clip: Path, discrete: Path) -> None:
+    (here / "empty").mkdir()
+    (here / "foreign").mkdir()
+    (here / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    common = ("evaluate", mine, "-n", 8, "--metrics")
+    for words, said in (
+        (("clip_score",), "needs a CLIP: give its folder"),
+        (("clip_score", "--clip", "empty"), "neither one of carrara's (no model.json"),
+        (("clip_score", "--clip", "nowhere"), "nor one in transformers' layout (no config.json)"),
+        (("clip_score", "--clip", mine), "holds a model of kind 'diffusion', and one of kind 'clip' is needed"),
+        (("clip_score", "--clip", "foreign"), "holds a model of type 'bert'"),
+        (("classes", "--clip", our_clip), "of use to the metric 'clip_score' alone"),
+    ):
+        refused = carrara(*common, *words)
+        assert refused.code == 2 and said in refused.err, refused.err
+    refused = carrara("evaluate", discrete, "-n", 8, "--metrics", "clip_score", "--clip", our_clip)
+    assert refused.code == 2 and "the metric 'clip_score' asks whether a sample shows its label" in refused.err
 
 
 def test_json_and_figures_hold_the_same(carrara: Run, mine: Path, cheap: str) -> None:

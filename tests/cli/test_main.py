@@ -35,6 +35,7 @@ carrara data --set
 carrara data WHAT
 carrara evaluate --backend
 carrara evaluate --batch
+carrara evaluate --clip
 carrara evaluate --count -n
 carrara evaluate --eta
 carrara evaluate --features

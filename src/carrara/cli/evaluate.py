@@ -41,7 +41,7 @@ Metrics = Annotated[
     typer.Option(
         "--metrics",
         metavar="NAMES",
-        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply but {' and '.join(ASKED)}]",
+        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply but {', '.join(ASKED)}]",
         autocompletion=complete_metrics,
     ),
 ]
@@ -68,6 +68,14 @@ StatisticsFile = Annotated[
         "--write-statistics",
         metavar="PATH.npz",
         help="Also write the samples' own statistics, for others to measure against.",
+    ),
+]
+ClipFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--clip",
+        metavar="FOLDER",
+        help="The CLIP of the metric clip_score: a run of clip-emoji, or a folder in transformers' layout.",
     ),
 ]
 StudyName = Annotated[
@@ -97,6 +105,7 @@ def evaluate(
     features: FeaturesName = "efficientnet",
     reference: ReferenceFile = None,
     statistics: StatisticsFile = None,
+    clip: ClipFolder = None,
     seed: Seed = 0,
     steps: Steps = None,
     sampler: SamplerName = None,
@@ -111,13 +120,13 @@ def evaluate(
 
     The Fréchet distance with its floor and ceiling, its interval and its value at infinite n; kernel distance, precision and
     recall by the same features; classes read as asked, nearest training pictures. With --metrics nll, how many bits the model
-    needs for held-out pictures; inception_score too is measured only by name. The figures go into the run folder and its
-    report. With --study the same for many ways of sampling, beside one another, on a page of its own.
+    needs for held-out pictures; inception_score and clip_score too are measured only by name. The figures go into the run
+    folder and its report. With --study the same for many ways of sampling, beside one another, on a page of its own.
     """
     if study is not None or values is not None:
         from carrara.cli import study as studies
 
-        unfit(backend, reference, statistics)
+        unfit(backend, reference, statistics, clip)
         taken = {"--metrics": metrics, "--steps": steps, "--sampler": sampler, "--eta": eta}
         chosen = studies.chosen(study, values, [option for option, value in taken.items() if value is not None])
         studies.study(ctx, path, chosen, n, features, seed, times, guidance_scale, batch, as_json)
@@ -148,7 +157,18 @@ def evaluate(
     warn(model, dataset.fingerprint, voice)
     with voice.counting() as report:
         found = measure(
-            model, dataset, n, names(metrics), features, seed, report, reference, statistics, batch=batch, **asked
+            model,
+            dataset,
+            n,
+            names(metrics),
+            features,
+            seed,
+            report,
+            reference,
+            statistics,
+            clip,
+            batch=batch,
+            **asked,
         )
     written = keep(folder, found)
     if (folder / MODEL).is_dir():
@@ -167,11 +187,11 @@ def evaluate(
     )
 
 
-def unfit(backend: str, reference: Path | None, statistics: Path | None) -> None:
+def unfit(backend: str, reference: Path | None, statistics: Path | None, clip: Path | None) -> None:
     """Raises InputError for what a study makes no use of."""
     if backend != "torch":
         raise InputError("a study is of the network itself; leave --backend out")
-    for option, value in (("--reference", reference), ("--write-statistics", statistics)):
+    for option, value in (("--reference", reference), ("--write-statistics", statistics), ("--clip", clip)):
         if value is not None:
             raise InputError(f"a study measures many sets of samples against training pictures; leave {option} out")
 

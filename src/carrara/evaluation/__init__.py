@@ -15,7 +15,7 @@ inception_score  the Inception Score of logits
 diversity    precision, recall and pairwise distances, between the same features
 neighbours   the nearest training picture of each sample: memorisation; feature_neighbours, the same by features
 captions     whether samples show what was asked: CLIP score, R-precision
- └ clip        what embeds pictures and sentences in one space: Clip; clip_folder reads one from the disk
+ └ clip        what embeds pictures and sentences in one space: Clip; clips reads one, ours or (clip_folder) transformers'
 reader       a classifier that reads the class of samples: Reader
 studies      all of these of one model, sampled in many ways: Study, STUDIES
 """

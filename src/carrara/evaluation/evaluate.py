@@ -5,7 +5,8 @@ model ──sample──► pictures ──► frechet          how far they are
                            ├─► precision        how many lie among real ones, and how much of what is real they cover
                            ├─► classes          how many are read as the class that was asked for
                            ├─► neighbours       whether they are training pictures over again
-                           └─► inception_score  what Inception's classifier makes of them; only where it is asked for
+                           ├─► inception_score  what Inception's classifier makes of them; only where it is asked for
+                           └─► clip_score       how well they fit their classes' names, to a CLIP; only where it is asked for
 held-out pictures ──model──► nll                how many bits it needs for them; slow, so only where it is asked for
 
 What is measured of features is measured of the same ones: each picture passes through the network once.
@@ -25,7 +26,9 @@ from torch import Tensor
 
 from carrara import about, files, tensors
 from carrara.errors import InputError, nearest
+from carrara.evaluation import clips
 from carrara.evaluation.beside import Logits, Sets, inception_scores, kernel_distance, overlaps
+from carrara.evaluation.clip import Clip
 from carrara.evaluation.diversity import K
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.measure import frechet
@@ -44,13 +47,16 @@ if TYPE_CHECKING:
     from carrara.model import Model
     from carrara.sampling import Sampling
 
-METRICS = ("frechet", "kid", "precision", "classes", "neighbours", "inception_score", "nll")
-ASKED = ("inception_score", "nll")
+METRICS = ("frechet", "kid", "precision", "classes", "neighbours", "inception_score", "clip_score", "nll")
+ASKED = ("inception_score", "clip_score", "nll")
+LABELLED = ("classes", "clip_score")
+"""Those that ask whether a sample shows its label."""
 """The metrics that are measured only by name: they take minutes, or what not everybody has."""
 UNDRAWN = ("nll",)
 """Those that need no samples."""
 FEATURED = {"frechet": 2, "kid": 2, "precision": K + 1, "inception_score": 1}
 """Those that are made of features, and how many pictures they need on each side."""
+LEAST = {**FEATURED, "clip_score": 2}
 FIGURES = "figures.json"
 KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint", "backend", "reference_sha256")
 """What two evaluations must share to be one."""
@@ -69,6 +75,7 @@ def evaluate(
     progress: Report | None = None,
     reference: Path | None = None,
     statistics: Path | None = None,
+    clip: Clip | Path | None = None,
     **wishes: Any,
 ) -> dict[str, Any]:
     """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes in turn; plain data, ready for JSON.
@@ -76,20 +83,22 @@ def evaluate(
     `metrics` are names in METRICS (None: all that apply to the model but those in ASKED; "nll" is of n held-out pictures, and
     alone needs no samples); `features` is what pictures are compared by: the Fréchet distance, KID, precision and recall;
     `reference` is a statistics file to take the Fréchet distance from, then the only metric; the statistics of all samples go into
-    the file `statistics`; `wishes` go to `Model.sample`: batch, label, steps, sampler, guidance_scale, ….
+    the file `statistics`; `clip` is the Clip of the metric "clip_score", or its folder;
+    `wishes` go to `Model.sample`: batch, label, steps, sampler, guidance_scale, ….
     Beside the metrics the figures hold the sampling settings, evaluations a sample, seconds, date, versions and hardware;
     `data_matches` says whether the dataset is the one the model was trained on.
     Raises InputError for what cannot be measured, before anything is sampled; NonFinite when samples are.
     """
     chosen = applicable(model, dataset, alone(metrics, reference), n)
     network = seeing(features, chosen, reference, statistics)
+    judge = judging(clip, chosen)
     sampling, cond = model.plan(n, {name: wish for name, wish in wishes.items() if name != "batch"})
     start = time.perf_counter()
     drawn = statistics is not None or any(name not in UNDRAWN for name in chosen)
     samples = model.sample(n, seed=seed, progress=stage(progress, "sampling"), **wishes) if drawn else None
     sampled = time.perf_counter()
     labels = None if cond is None else cond.get("label")
-    taken = Taken(model, n, seed, samples, labels, dataset, network, reference, progress)
+    taken = Taken(model, n, seed, samples, labels, dataset, network, reference, judge, progress)
     measured = {name: _MEASURE[name](taken) for name in chosen}
     if statistics is not None:
         write_statistics(statistics, taken.moments())
@@ -129,16 +138,27 @@ def seeing(
     return found
 
 
+def judging(clip: Clip | Path | None, chosen: Sequence[str]) -> Clip | None:
+    """The Clip that is asked. Raises InputError where one is needed and not given, or given and not needed."""
+    if (clip is None) == ("clip_score" not in chosen):
+        return clips.load(clip) if isinstance(clip, Path) else clip
+    if clip is None:
+        raise InputError(
+            "the metric 'clip_score' needs a CLIP: give its folder, `--clip runs/clip-emoji`, carrara's or transformers'"
+        )
+    raise InputError("a CLIP is of use to the metric 'clip_score' alone; ask for that too, or leave the CLIP out")
+
+
 def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n: int) -> list[str]:
     """The metrics that are to be measured. Raises InputError for those that cannot be."""
     labelled = "label" in (model.condition.null(1) or {}) and model.classes == dataset.classes
-    possible = [name for name in METRICS if labelled or name != "classes"]
+    possible = [name for name in METRICS if labelled or name not in LABELLED]
     for name in metrics or ():
         if name not in METRICS:
             raise InputError(f"there is no metric {name!r}: {nearest(name, METRICS)}")
         if name not in possible:
             raise InputError(
-                "the metric 'classes' asks whether a sample shows its label; this model has no labels, or not this data's"
+                f"the metric {name!r} asks whether a sample shows its label; this model has no labels, or not this data's"
             )
     some = min(n, len(dataset.heldout), len(dataset.train))
     usual = [name for name in possible if name not in ASKED and not (name == "precision" and some <= K)]
@@ -160,7 +180,7 @@ def check_counts(chosen: Sequence[str], dataset: Dataset, n: int) -> None:
     """Raises InputError where n samples, or the dataset's pictures, are too few for one of the metrics."""
     sides = {"samples": n, "held-out pictures": len(dataset.heldout), "training pictures": len(dataset.train)}
     for name in chosen:
-        least = FEATURED.get(name, 1)
+        least = LEAST.get(name, 1)
         for what, count in sides.items():
             if count < least:
                 raise InputError(f"{count} {what} are too few: {name} needs {least} or more")
@@ -256,6 +276,7 @@ class Taken:
     dataset: Dataset
     features: Features | str
     reference: Path | None
+    clip: Clip | None
     progress: Report | None
 
     def moments(self) -> Moments:
@@ -297,6 +318,12 @@ def _inception_score(taken: Taken) -> dict[str, Any]:
     return inception_scores(taken.sets(Logits.of(taken.features), "Inception Score"))
 
 
+def _clip_score(taken: Taken) -> dict[str, Any]:
+    assert taken.samples is not None and taken.labels is not None and taken.clip is not None
+    progress = stage(taken.progress, "CLIP score")
+    return clips.classes_score(taken.samples, taken.labels, taken.dataset, taken.clip, progress)
+
+
 def _classes(taken: Taken) -> dict[str, Any]:
     assert taken.labels is not None and taken.samples is not None
     reader = Reader.fit(taken.dataset, progress=stage(taken.progress, "classifier"))
@@ -324,6 +351,7 @@ _MEASURE: dict[str, Callable[[Taken], dict[str, Any]]] = {
     "kid": _kid,
     "precision": _precision,
     "inception_score": _inception_score,
+    "clip_score": _clip_score,
     "classes": _classes,
     "neighbours": _neighbours,
     "nll": _nll,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from carrara.evaluation.report import Figure
+from carrara.evaluation.report import Figure, number
 
 Figures = Mapping[str, Any]
 
@@ -18,6 +18,7 @@ NOTED = (
     "kernel_distance",
     "precision_and_recall",
     "inception_score",
+    "clip_score",
     "class_read_rate",
     "copies_of_training_pictures",
 )
@@ -32,6 +33,7 @@ def card(figures: Figures) -> dict[str, str]:
         "kid": ("kernel_distance", _kid_fact),
         "precision": ("precision_and_recall", _precision_fact),
         "inception_score": ("inception_score", _inception_fact),
+        "clip_score": ("clip_score", _clip_fact),
         "classes": ("class_read_rate", _classes_fact),
         "neighbours": ("copies_of_training_pictures", lambda found: f"{found['copies']} of {found['n']}"),
         "nll": ("bits_per_dim", _nll_fact),
@@ -58,6 +60,13 @@ def _inception_fact(found: Figures) -> str:
     return (
         f"{found['value']:.3f} ± {found['deviation']:.2g} (held-out pictures {found['heldout']:.3f}; n = {found['n']}, "
         f"{found['splits']} splits, {found['features']}, {found['resizer']})"
+    )
+
+
+def _clip_fact(found: Figures) -> str:
+    return (
+        f"{found['value']:.3f} ± {found['error']:.2g} (floor {number(found['floor'])}, ceiling {number(found['ceiling'])}; "
+        f"n = {found['n']}, the names of {found['texts']} classes, {found['clip']})"
     )
 
 
@@ -90,7 +99,12 @@ def chance(found: Figures) -> str:
 
 def tiles(figures: Figures) -> list[Figure]:
     """The report's tiles of KID, precision and recall, and the Inception Score, of those that were measured."""
-    made = {"kid": _kid_tiles, "precision": _precision_tiles, "inception_score": _inception_tiles}
+    made = {
+        "kid": _kid_tiles,
+        "precision": _precision_tiles,
+        "inception_score": _inception_tiles,
+        "clip_score": _clip_tiles,
+    }
     return [tile for name, make in made.items() if figures.get(name) for tile in make(figures[name])]
 
 
@@ -121,12 +135,24 @@ def _inception_tiles(found: Figures) -> list[Figure]:
     return [Figure("Inception Score", found["value"], f"{detail}; {found['features']}", n=found["n"])]
 
 
+def _clip_tiles(found: Figures) -> list[Figure]:
+    detail = f"± {found['error']:.2g}, beside the names of {found['texts']} classes; {found['clip']}"
+    return [
+        Figure("CLIP score", found["value"], detail, n=found["n"], floor=found["floor"], ceiling=found["ceiling"])
+    ]
+
+
 # --- the terminal ----------------------------------------------------------------------------------------------------
 
 
 def rows(figures: Figures) -> list[list[str]]:
     """The table's rows of the same: figure, value, floor, ceiling, n, measured against."""
-    made = {"kid": _kid_rows, "precision": _precision_rows, "inception_score": _inception_rows}
+    made = {
+        "kid": _kid_rows,
+        "precision": _precision_rows,
+        "inception_score": _inception_rows,
+        "clip_score": _clip_rows,
+    }
     return [row for name, make in made.items() if figures.get(name) for row in make(figures[name])]
 
 
@@ -165,6 +191,11 @@ def _inception_rows(found: Figures) -> list[list[str]]:
     return [["Inception Score", *scale, str(found["n"]), against]]
 
 
+def _clip_rows(found: Figures) -> list[list[str]]:
+    scale = [number(found[key], 3) for key in ("value", "floor", "ceiling")]
+    return [["CLIP score", *scale, str(found["n"]), f"{found['texts']} classes' names, {found['clip']}"]]
+
+
 def meanings(figures: Figures) -> list[str]:
     """What floor and ceiling of these rows are, and what must be said beside them."""
     lines = []
@@ -180,4 +211,9 @@ def meanings(figures: Figures) -> list[str]:
         )
     if figures.get("inception_score"):
         lines.append("Inception Score: higher is better; floor: one verdict for all, ceiling: held-out pictures.")
+    if found := figures.get("clip_score"):
+        lines.append(
+            f"CLIP score: 2.5 · max(cos, 0), ± {found['error']:.2g}; higher is better; floor: another class's name, "
+            "ceiling: held-out pictures."
+        )
     return lines
