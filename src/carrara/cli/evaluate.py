@@ -75,7 +75,7 @@ ClipFolder = Annotated[
     typer.Option(
         "--clip",
         metavar="FOLDER",
-        help="The CLIP of the metric clip_score: a run of clip-emoji, or a folder in transformers' layout.",
+        help="The CLIP of the metric clip_score: a run folder that holds one, or a folder in transformers' layout.",
     ),
 ]
 StudyName = Annotated[

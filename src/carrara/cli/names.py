@@ -30,7 +30,7 @@ FEATURES = ("efficientnet", "inception", "inception_spatial", "inception_tensorf
 BACKENDS = ("openvino", "openvino-f32", "torch", "torch-bf16")
 METRICS = ("classes", "clip_score", "frechet", "inception_score", "kid", "neighbours", "nll", "precision")
 ASKED = ("clip_score", "inception_score", "nll")
-STUDIES = ("guidance", "noise", "steps")
+STUDIES = ("guidance", "noise", "size", "steps")
 DATASETS = ("digits", "emoji", "fashion", "folder")
 
 
