@@ -50,7 +50,8 @@ FeaturesName = Annotated[
     typer.Option(
         "--features",
         metavar="KIND",
-        help=f"What pictures are compared by: {', '.join(FEATURES)}, or your own, module:name. The inception kinds take weights of yours: "
+        help=f"What pictures are compared by: {', '.join(FEATURES)}, or your own, module:name. The inception kinds "
+        "take weights of yours: "
         "inception:PATH, or inception:PATH#SHA256 for a file that is not known.",
         autocompletion=complete_features,
     ),
