@@ -138,10 +138,8 @@ def evaluate(
     from carrara.cli.sample import described, planned, with_backend
     from carrara.cli.threads import in_words, use_cores
     from carrara.evaluation.evaluate import evaluate as measure
-    from carrara.evaluation.evaluate import keep, note
-    from carrara.files import read_json
     from carrara.model import load
-    from carrara.training.run import MODEL, dataset_of
+    from carrara.training.run import dataset_of
 
     n = count_of(metrics) if n is None else n
     if statistics is not None:
@@ -157,36 +155,29 @@ def evaluate(
     with voice.busy("reading the data"):
         dataset = dataset_of(model.recipe)
     warn(model, dataset.fingerprint, voice)
+    files = {"reference": reference, "statistics": statistics, "clip": clip}
     with voice.counting() as report:
-        found = measure(
-            model,
-            dataset,
-            n,
-            names(metrics),
-            features,
-            seed,
-            report,
-            reference,
-            statistics,
-            clip,
-            batch=batch,
-            **asked,
-        )
+        found = measure(model, dataset, n, names(metrics), features, seed, report, **files, batch=batch, **asked)
+    kept_and_told(found, model, folder, statistics, warnings(model, dataset.fingerprint), voice)
+
+
+def kept_and_told(
+    found: dict[str, Any], model: Model, folder: Path, statistics: Path | None, warned: list[str], voice: Voice
+) -> None:
+    """Puts the figures into the folder's figures.json, its report and the model's card, and says them."""
+    from carrara.evaluation.evaluate import keep, note
+    from carrara.files import read_json
+    from carrara.training.run import MODEL
+
     written = keep(folder, found)
     if (folder / MODEL).is_dir():
         note(model, folder / MODEL, read_json(written)[-1])
     show(found, voice)
-    report_path = rewritten(folder, voice)
-    voice.say(f"written     {written}" + ("" if report_path is None else f" and {report_path}"))
+    report = rewritten(folder, voice)
+    voice.say(f"written     {written}" + ("" if report is None else f" and {report}"))
     if statistics is not None:
-        voice.say(f"            {statistics}: mean and covariance of {n} samples' features")
-    voice.tell(
-        **found,
-        statistics=statistics,
-        warnings=warnings(model, dataset.fingerprint),
-        figures=written,
-        report=report_path,
-    )
+        voice.say(f"            {statistics}: mean and covariance of {found['n']} samples' features")
+    voice.tell(**found, statistics=statistics, warnings=warned, figures=written, report=report)
 
 
 def unfit(backend: str, reference: Path | None, statistics: Path | None, clip: Path | None) -> None:
