@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from carrara.evaluation.report import Chart
     from carrara.model import Model
 
-LINE = "samples"
+LINE = "the model"
 LEAST, SIZES = 100, 5
-LEGEND = {"frechet": "samples", "low": "interval, low", "high": "interval, high", "floor": "held out"}
-"""The figures of a cell that the chart draws as lines, by their names in it."""
 
 QUESTION = """\
 A Fréchet distance is measured with few samples because samples cost time, and it is too great for it: the covariance of \
@@ -54,18 +52,21 @@ def charts(result: Mapping[str, Any]) -> list[Chart]:
     from carrara.evaluation.report import Chart
 
     found, values = result["cells"], [cell["x"] for cell in result["cells"]]
-    lines = {words: (values, [cell[name] for cell in found]) for name, words in LEGEND.items()}
-    level = {"infinite n": (values, [found[-1]["infinite"]] * len(values))}
-    return [
-        Chart(line_chart(lines | level, "Fréchet distance: lower is better", "samples n", "distance", log_x=True))
-    ]
+    value, low, high, floor = ([cell[name] for cell in found] for name in ("frechet", "low", "high", "floor"))
+    lines = {
+        "samples": (values, value),
+        "their 95 % interval": ([*values, values[-1], *values], [*low, float("nan"), *high]),
+        "held out": (values, floor),
+        "samples, infinite n": (values, [found[-1]["infinite"]] * len(values)),
+    }
+    return [Chart(line_chart(lines, "Fréchet distance: lower is better", "samples n", "distance", log_x=True))]
 
 
 SIZE = Study(
     name="size",
     title="How many samples",
     question=QUESTION,
-    axis="n",
+    axis="samples",
     values=(),
     sets=(),
     cells=cells,
