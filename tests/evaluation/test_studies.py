@@ -356,7 +356,12 @@ def test_sizes_are_parts_of_one_set_of_samples(
     assert run(more)["cells"][-1] == result["cells"][-1] and not walks
     shown = sheets(asked)
     page = write_page(asked.study, result, shown, tmp_path / "size.html").read_text()
-    assert list(shown) == [40] and "samples, infinite n" in page and "guidance 1.5" in page and "in the last two rows" in page
+    assert (
+        list(shown) == [40]
+        and "samples, infinite n" in page
+        and "guidance 1.5" in page
+        and "in the last two rows" in page
+    )
 
 
 def test_the_full_size_is_what_evaluate_says(model: Model, digits: Dataset, tmp_path: Path) -> None:
