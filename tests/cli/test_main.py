@@ -50,6 +50,7 @@ carrara data --set
 carrara data WHAT
 carrara evaluate --backend
 carrara evaluate --batch
+carrara evaluate --clip
 carrara evaluate --count -n
 carrara evaluate --eta
 carrara evaluate --features
@@ -57,12 +58,14 @@ carrara evaluate --guidance-scale
 carrara evaluate --help -h
 carrara evaluate --json
 carrara evaluate --metrics
+carrara evaluate --reference
 carrara evaluate --sampler
 carrara evaluate --seed
 carrara evaluate --steps
 carrara evaluate --study
 carrara evaluate --times
 carrara evaluate --values
+carrara evaluate --write-statistics
 carrara evaluate PATH
 carrara recipe --help -h
 carrara recipe check --help -h

@@ -104,7 +104,7 @@ SAMPLING = {
 MEASURING = {
     "an unknown metric": ("evaluate MODEL --metrics frechett", "no metric 'frechett': did you mean 'frechet'?"),
     "classes without classes": ("evaluate DISCRETE --metrics classes", "no labels"),
-    "too few samples": ("evaluate MODEL -n 1", "1 samples were asked for; frechet needs 2 or more"),
+    "too few samples": ("evaluate MODEL -n 1", "1 samples are too few: frechet needs 2 or more"),
     "no samples": ("evaluate MODEL -n 0 --metrics classes", "0 samples were asked for"),
     "unknown features": ("evaluate MODEL --features incepton", "did you mean 'inception'?"),
     "more steps than there are": ("evaluate DISCRETE --steps 1001", "only 1000 discrete steps"),

@@ -104,7 +104,7 @@ def test_ctrl_c_says_how_to_go_on(mine: Path, cheap: str, here: Path) -> None:
 REFUSED = {
     "an unknown study": (
         "--study nois",
-        "there is no study 'nois': did you mean 'noise'? allowed: guidance, noise, steps",
+        "there is no study 'nois': did you mean 'noise'? allowed: guidance, noise, size, steps",
     ),
     "with metrics": ("--study noise --metrics frechet", "--study noise chooses --metrics itself; leave it out"),
     "with settings": ("--study noise --steps 3 --eta 0", "chooses --steps and --eta itself; leave them out"),

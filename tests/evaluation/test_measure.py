@@ -15,6 +15,8 @@ from carrara.data import Dataset, Split, load
 from carrara.errors import InputError, NonFinite
 from carrara.evaluation.inputs import gathered, shuffled
 from carrara.evaluation.measure import Frechet, frechet, yardstick
+from carrara.evaluation.streaming import PART
+from carrara.evaluation.uncertainty import estimate
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +100,11 @@ def test_what_is_cached_is_not_computed_again_and_changes_nothing(digits: Datase
     first = frechet(noise(50), digits, features)
     assert features.seen == 1437 + 3 * 50
     second = frechet(noise(50), digits, features)
-    assert features.seen == 1437 + 4 * 50
+    assert features.seen == 1437 + 3 * 50
     assert second == first
     frechet(noise(60), digits, features)
-    assert features.seen == 1437 + 4 * 50 + 3 * 60
-    assert len(list(cache.iterdir())) == 3
+    assert features.seen == 1437 + 3 * 50 + 3 * 60
+    assert len(list(cache.glob("*.safetensors"))) == 3
 
 
 def test_another_dataset_or_network_has_a_cache_of_its_own(digits: Dataset) -> None:
@@ -112,13 +114,27 @@ def test_another_dataset_or_network_has_a_cache_of_its_own(digits: Dataset) -> N
         frechet(noise(50), digits, features)
     frechet(noise(50), dataclasses.replace(digits, fingerprint="other"), others[3])
     frechet(noise(50), digits, others[4], reference_n=1000)
-    assert [features.seen for features in others] == [1587, 1587, 1587, 1587, 1150]
+    # Pictures are known by their content: only what ends a set of another length is seen again.
+    assert [features.seen for features in others] == [1587, 1587, 1587, 0, 1000 % PART]
+
+
+def test_the_interval_is_the_estimates_and_moves_nothing_else(digits: Dataset) -> None:
+    plain, wide = (frechet(noise(60), digits, Pooled(), interval=interval) for interval in (False, True))
+    bare = dict.fromkeys(("low", "high", "infinite", "infinite_caution"))
+    assert wide != plain and dataclasses.replace(wide, **bare) == plain
+    ruler = yardstick(digits, 60, Pooled())
+    found = estimate(Pooled()(noise(60)), ruler.normal)
+    assert wide.infinite == pytest.approx(found.infinite) and wide.value == pytest.approx(found.value)
+    assert wide.low is not None and wide.high is not None and wide.low < wide.value < wide.high
+    assert wide.high - wide.value == pytest.approx((found.high - found.low) / 2)
+    assert f"({wide.low:.0f} to {wide.high:.0f}, floor" in str(wide)
+    assert frechet(noise(5), digits, Pooled(), interval=True).low is None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "emptied", "header", "content", "end"])
 def test_a_damaged_cache_is_computed_again(digits: Dataset, cache: Path, damage: str) -> None:
     first = frechet(noise(50), digits, Pooled())
-    for path in cache.iterdir():
+    for path in cache.rglob("*.safetensors"):
         content = bytearray(path.read_bytes())
         if damage in ("truncated", "emptied"):
             content = content[: len(content) // 2 if damage == "truncated" else 0]
@@ -129,7 +145,7 @@ def test_a_damaged_cache_is_computed_again(digits: Dataset, cache: Path, damage:
     assert frechet(noise(50), digits, features) == first
     assert features.seen == 1437 + 3 * 50
     frechet(noise(50), digits, features)
-    assert features.seen == 1437 + 4 * 50
+    assert features.seen == 1437 + 3 * 50
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(digits: Dataset, tmp_path: Path) -> None:
@@ -186,7 +202,7 @@ def test_features_that_are_not_finite_stop_the_measurement(digits: Dataset) -> N
         def __call__(self, images: Tensor, /) -> Tensor:
             return super().__call__(images) / 0
 
-    with pytest.raises(NonFinite, match="features hold NaN or infinity"):
+    with pytest.raises(NonFinite, match="hold NaN or infinity"):
         frechet(noise(9), digits, Broken())
 
 

@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pooled import Pooled
 
 from carrara.errors import InputError, NonFinite
+from carrara.evaluation.efficientnet import DIM as EFFICIENTNET
 from carrara.evaluation.frechet import Normal, frechet_distance
+from carrara.evaluation.inception_network import DIM
+from carrara.evaluation.inception_network import SPATIAL_DIM as SPATIAL
+from carrara.evaluation.reference import MADE_BY, SPATIAL_DIM, Reference
 from carrara.evaluation.statistics import Moments
 from carrara.evaluation.statistics_file import SPATIAL_KEYS, read_statistics, write_statistics
 
@@ -35,6 +40,16 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     torch.testing.assert_close(found.cov, given.cov, rtol=1e-12, atol=1e-12)
     other = moments(seed=1)
     assert frechet_distance(found.normal(), other) == pytest.approx(frechet_distance(given, other), rel=1e-9)
+
+
+def test_sfids_statistics_are_found_beside_fids(tmp_path: Path) -> None:
+    dim = SPATIAL_DIM
+    both = {"mu": np.zeros(2048), "sigma": np.eye(2048), "mu_s": np.ones(dim), "sigma_s": np.eye(dim)}
+    path = saved(tmp_path / "both.npz", **both)
+    assert Reference.read(path, Pooled(dim=2048)).normal.mean.sum() == 0
+    assert Reference.read(path, Pooled(dim=dim)).normal.mean.sum() == dim
+    assert str(Reference.read(path, Pooled(dim=dim))) == "the file both.npz (number unknown)"
+    assert MADE_BY.keys() == {EFFICIENTNET, SPATIAL, DIM} and SPATIAL_DIM == SPATIAL
 
 
 def test_statistics_with_a_count_take_more_pictures(tmp_path: Path) -> None:

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from carrara.data import Dataset, load
 from carrara.errors import InputError
+from carrara.evaluation.evaluate import evaluate
+from carrara.evaluation.measure import frechet
 from carrara.evaluation.studies import STUDIES
 from carrara.evaluation.studies import run as runner
 from carrara.evaluation.studies.ground import MEASURES, Ground
 from carrara.evaluation.studies.noise import MEAN
 from carrara.evaluation.studies.page import write_page
 from carrara.evaluation.studies.run import Plan, Way, planned, run, sheets, shown
+from carrara.evaluation.studies.size import sizes
 from carrara.model import Model, build
 from carrara.recipe import read
 
@@ -77,9 +80,9 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Any]]:
     walked: list[tuple[list[int], Any]] = []
     walk = Model.walk
 
-    def spied(self: Model, seeds: Any, cond: Any, sampling: Any = None) -> Any:
+    def spied(self: Model, seeds: Any, cond: Any, sampling: Any = None, edit: Any = None) -> Any:
         walked.append((list(seeds), sampling))
-        return walk(self, seeds, cond, sampling)
+        return walk(self, seeds, cond, sampling, edit)
 
     monkeypatch.setattr(Model, "walk", spied)
     return walked
@@ -135,7 +138,7 @@ def test_a_study_that_was_stopped_goes_on(model: Model, digits: Dataset, tmp_pat
     features = Pooled()
     again = run(plan(model, digits, tmp_path / "b", features=features))
     assert not walks and figures(again) == figures(whole)
-    assert features.seen == 3 * N  # Only the real pictures and the noise; the yardstick has its own cache.
+    assert not features.seen
 
 
 def test_only_what_is_new_is_sampled(model: Model, digits: Dataset, tmp_path: Path, walks: list[Any]) -> None:
@@ -332,6 +335,58 @@ def test_scales_that_are_none_are_refused(
 ) -> None:
     with pytest.raises(InputError, match="different scales of 0 or more"):
         other_plan("guidance", model, digits, tmp_path, *scales)
+
+
+def test_sizes_are_parts_of_one_set_of_samples(
+    model: Model, digits: Dataset, tmp_path: Path, walks: list[Any]
+) -> None:
+    """Sampled once; each size is measured as if it were all there is, against as many held-out pictures."""
+    asked = planned(STUDIES["size"], model, digits, tmp_path, n=40, values=[40, 12, 20], features=Pooled(), batch=40)
+    assert asked.ways == len(asked.missing()) == 1
+    result = run(asked)
+    assert [len(seeds) for seeds, _ in walks] == [40] and not asked.missing()
+    assert [(cell["x"], cell["n"]) for cell in result["cells"]] == [(12, 12), (20, 20), (40, 40)]
+    for cell in result["cells"]:
+        alone = frechet(model.sample(cell["n"]), digits, Pooled(), interval=True)
+        assert cell["frechet"] == pytest.approx(alone.value) and cell["floor"] == pytest.approx(alone.floor)
+        assert (cell["low"], cell["high"]) == pytest.approx((alone.low, alone.high))
+        assert cell["infinite"] == pytest.approx(alone.infinite)
+    more = planned(STUDIES["size"], model, digits, tmp_path, n=40, values=[15, 40], features=Pooled())
+    walks.clear()
+    assert run(more)["cells"][-1] == result["cells"][-1] and not walks
+    shown = sheets(asked)
+    page = write_page(asked.study, result, shown, tmp_path / "size.html").read_text()
+    assert (
+        list(shown) == [40]
+        and "samples, infinite n" in page
+        and "guidance 1.5" in page
+        and "in the last two rows" in page
+    )
+
+
+def test_the_full_size_is_what_evaluate_says(model: Model, digits: Dataset, tmp_path: Path) -> None:
+    asked = planned(STUDIES["size"], model, digits, tmp_path, n=30, features=Pooled())
+    found = evaluate(model, digits, 30, ["frechet"], Pooled())["frechet"]
+    cell = run(asked)["cells"][-1]
+    assert cell["n"] == 30 and cell["frechet"] == pytest.approx(found["value"])
+    assert (cell["low"], cell["infinite"]) == pytest.approx((found["low"], found["infinite"]))
+
+
+def test_sizes_rise_to_n_by_one_factor(digits: Dataset, model: Model, tmp_path: Path) -> None:
+    assert sizes(1600) == [100, 200, 400, 800, 1600]
+    assert sizes(50)[0] == 10 and sizes(50)[-1] == 50 and sizes(7) == [6, 7]
+    asked = planned(STUDIES["size"], model, digits, tmp_path, values=[10, 300], features=Pooled())
+    assert asked.n == 300
+
+
+@pytest.mark.parametrize(
+    ("values", "words"), [([5, 10], "6 samples or more"), ([10, 41], "41 of 40"), ([6.5], "whole")]
+)
+def test_sizes_that_are_none_are_refused(
+    model: Model, digits: Dataset, tmp_path: Path, values: list[float], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        planned(STUDIES["size"], model, digits, tmp_path, n=40, values=values, features=Pooled())
 
 
 def test_guidance_needs_a_condition(digits: Dataset, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.names import FEATURES, METRICS, STUDIES, complete_features, complete_metrics, complete_study
+from carrara.cli.names import ASKED, FEATURES, METRICS, STUDIES, complete_features, complete_metrics, complete_study
 from carrara.cli.options import (
     Backend,
     Batch,
@@ -41,7 +41,7 @@ Metrics = Annotated[
     typer.Option(
         "--metrics",
         metavar="NAMES",
-        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply but nll, which takes minutes]",
+        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply but {', '.join(ASKED)}]",
         autocompletion=complete_metrics,
     ),
 ]
@@ -50,11 +50,36 @@ FeaturesName = Annotated[
     typer.Option(
         "--features",
         metavar="KIND",
-        help=f"What the Fréchet distance compares: {', '.join(FEATURES)}, or your own, module:name.",
+        help=f"What pictures are compared by: {', '.join(FEATURES)}, or your own, module:name. The inception kinds "
+        "take weights of yours: "
+        "inception:PATH, or inception:PATH#SHA256 for a file that is not known.",
         autocompletion=complete_features,
     ),
 ]
-
+ReferenceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        metavar="PATH.npz",
+        help="A statistics file (mu, sigma) to measure the Fréchet distance from, in place of the training pictures.",
+    ),
+]
+StatisticsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-statistics",
+        metavar="PATH.npz",
+        help="Also write the samples' own statistics, for others to measure against.",
+    ),
+]
+ClipFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--clip",
+        metavar="FOLDER",
+        help="The CLIP of the metric clip_score: a run folder that holds one, or a folder in transformers' layout.",
+    ),
+]
 StudyName = Annotated[
     str | None,
     typer.Option(
@@ -80,6 +105,9 @@ def evaluate(
     study: StudyName = None,
     values: Values = None,
     features: FeaturesName = "efficientnet",
+    reference: ReferenceFile = None,
+    statistics: StatisticsFile = None,
+    clip: ClipFolder = None,
     seed: Seed = 0,
     steps: Steps = None,
     sampler: SamplerName = None,
@@ -92,29 +120,30 @@ def evaluate(
 ) -> None:
     """Measure how good a model's samples are.
 
-    The Fréchet distance with its floor and ceiling, classes read as asked, nearest training pictures; with --metrics nll, how
-    many bits the model needs for held-out pictures. The figures go into the run folder and its report. With --study the same
-    for many ways of sampling, beside one another, on a page of its own.
+    The Fréchet distance with its floor and ceiling, its interval and its value at infinite n; kernel distance, precision and
+    recall by the same features; classes read as asked, nearest training pictures. With --metrics nll, how many bits the model
+    needs for held-out pictures; inception_score and clip_score too are measured only by name. The figures go into the run
+    folder and its report. With --study the same for many ways of sampling, beside one another, on a page of its own.
     """
     if study is not None or values is not None:
         from carrara.cli import study as studies
 
-        if backend != "torch":
-            raise InputError("a study is of the network itself; leave --backend out")
+        unfit(backend, reference, statistics, clip)
         taken = {"--metrics": metrics, "--steps": steps, "--sampler": sampler, "--eta": eta}
         chosen = studies.chosen(study, values, [option for option, value in taken.items() if value is not None])
         studies.study(ctx, path, chosen, n, features, seed, times, guidance_scale, batch, as_json)
         return
 
+    from carrara.cli.outputs import fresh_file
     from carrara.cli.sample import described, planned, with_backend
     from carrara.cli.threads import in_words, use_cores
     from carrara.evaluation.evaluate import evaluate as measure
-    from carrara.evaluation.evaluate import keep, note
-    from carrara.files import read_json
     from carrara.model import load
-    from carrara.training.run import MODEL, dataset_of
+    from carrara.training.run import dataset_of
 
     n = count_of(metrics) if n is None else n
+    if statistics is not None:
+        fresh_file(statistics, "--write-statistics", ".npz", overwrite=False)
     threads, voice = use_cores(), Voice(as_json)
     model = load(path, backend=backend)
     asked = wishes(model, steps, sampler, times, guidance_scale, eta)
@@ -126,15 +155,38 @@ def evaluate(
     with voice.busy("reading the data"):
         dataset = dataset_of(model.recipe)
     warn(model, dataset.fingerprint, voice)
+    files = {"reference": reference, "statistics": statistics, "clip": clip}
     with voice.counting() as report:
-        found = measure(model, dataset, n, names(metrics), features, seed, report, batch=batch, **asked)
+        found = measure(model, dataset, n, names(metrics), features, seed, report, **files, batch=batch, **asked)
+    kept_and_told(found, model, folder, statistics, warnings(model, dataset.fingerprint), voice)
+
+
+def kept_and_told(
+    found: dict[str, Any], model: Model, folder: Path, statistics: Path | None, warned: list[str], voice: Voice
+) -> None:
+    """Puts the figures into the folder's figures.json, its report and the model's card, and says them."""
+    from carrara.evaluation.evaluate import keep, note
+    from carrara.files import read_json
+    from carrara.training.run import MODEL
+
     written = keep(folder, found)
     if (folder / MODEL).is_dir():
         note(model, folder / MODEL, read_json(written)[-1])
     show(found, voice)
-    report_path = rewritten(folder, voice)
-    voice.say(f"written     {written}" + ("" if report_path is None else f" and {report_path}"))
-    voice.tell(**found, warnings=warnings(model, dataset.fingerprint), figures=written, report=report_path)
+    report = rewritten(folder, voice)
+    voice.say(f"written     {written}" + ("" if report is None else f" and {report}"))
+    if statistics is not None:
+        voice.say(f"            {statistics}: mean and covariance of {found['n']} samples' features")
+    voice.tell(**found, statistics=statistics, warnings=warned, figures=written, report=report)
+
+
+def unfit(backend: str, reference: Path | None, statistics: Path | None, clip: Path | None) -> None:
+    """Raises InputError for what a study makes no use of."""
+    if backend != "torch":
+        raise InputError("a study is of the network itself; leave --backend out")
+    for option, value in (("--reference", reference), ("--write-statistics", statistics), ("--clip", clip)):
+        if value is not None:
+            raise InputError(f"a study measures many sets of samples against training pictures; leave {option} out")
 
 
 def names(metrics: str | None) -> list[str] | None:
@@ -220,12 +272,16 @@ def show_samples(found: dict[str, Any], voice: Voice) -> None:
 
 def rows(found: dict[str, Any]) -> list[list[str]]:
     """The table's rows."""
+    from carrara.evaluation import told
+
     table = []
     if frechet := found.get("frechet"):
         figures = [number(frechet[key]) for key in ("value", "floor", "ceiling")]
         table.append(
             ["Fréchet distance", *figures, str(frechet["n"]), f"{frechet['reference']}, {frechet['features']}"]
         )
+        table += told.chance_rows(frechet)
+    table += told.rows(found)
     if read := found.get("classes"):
         figures = [percent(read[key]) for key in ("rate", "chance", "accuracy")]
         against = f"a classifier of {read['train_n']:,} training images"
@@ -240,12 +296,15 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
 
 def meanings(found: dict[str, Any]) -> list[str]:
     """What floor and ceiling are."""
+    from carrara.evaluation import told
+
     lines = []
     if frechet := found.get("frechet"):
         first = f"; the first {frechet['n']} of {frechet['given']} samples" if frechet["given"] > frechet["n"] else ""
         lines.append(
             f"Fréchet distance: lower is better; floor: held-out pictures, ceiling: noise, at the same n{first}."
         )
+    lines += told.meanings(found)
     if "classes" in found:
         n = found["classes"]["accuracy_n"]
         lines.append(

@@ -28,8 +28,9 @@ SAMPLERS = (
 TIMES = ("karras", "logistic", "logsnr", "shifted", "trailing", "tuned", "uniform")
 FEATURES = ("efficientnet", "inception", "inception_spatial", "inception_tensorflow")
 BACKENDS = ("openvino", "openvino-f32", "torch", "torch-bf16")
-METRICS = ("classes", "frechet", "neighbours", "nll")
-STUDIES = ("guidance", "noise", "steps")
+METRICS = ("classes", "clip_score", "frechet", "inception_score", "kid", "neighbours", "nll", "precision")
+ASKED = ("clip_score", "inception_score", "nll")
+STUDIES = ("guidance", "noise", "size", "steps")
 DATASETS = ("digits", "emoji", "fashion", "folder")
 
 

@@ -73,7 +73,7 @@ def introduce(plan: Plan, path: Path, threads: str, voice: Voice) -> None:
     """Says what is about to be sampled, and how much of it is there already."""
     from carrara.evaluation.studies.study import guided
 
-    cells, missing = len(plan.cells), len(plan.missing())
+    cells, missing = plan.ways, len(plan.missing())
     guidance = guided(plan.study, plan.cells[0][1].guidance_scale)
     known = "" if missing == cells else f", {cells - missing} of them sampled already"
     voice.say(f"study       {plan.study.name}: {plan.study.title.lower()}; {path}, {guidance}; {threads}")

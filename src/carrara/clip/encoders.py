@@ -11,26 +11,15 @@ from torch import Tensor
 
 from carrara import clip
 from carrara.evaluation import cache
+from carrara.evaluation.features import Known
 from carrara.plugins import find
 
 Given = TypeVar("Given", contravariant=True)
 PART = 64
 
 
-class Encoder(Protocol[Given]):
+class Encoder(Known, Protocol[Given]):
     """A map from B pictures, or B texts, to features, with all that decides its values."""
-
-    @property
-    def name(self) -> str:
-        """The network and what it is given, such as "efficientnet-lite0@112"."""
-
-    @property
-    def dim(self) -> int:
-        """The length of a feature vector."""
-
-    @property
-    def sha256(self) -> str:
-        """The weights' SHA-256, in hexadecimal; empty where there are none."""
 
     def __call__(self, given: Given, /) -> Tensor:
         """Float32 features (B, dim)."""

@@ -14,28 +14,16 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from carrara.errors import InputError
-from carrara.evaluation.features import checked_colours
+from carrara.evaluation.features import Known, checked_colours
 from carrara.evaluation.inputs import checked_images
 
 
 @runtime_checkable
-class Clip(Protocol):
+class Clip(Known, Protocol):
     """Two maps into one space of unit vectors, with all that decides their values. It need not be a module."""
 
-    @property
-    def name(self) -> str:
-        """The network and its input size, such as "clip-vit-base-patch32@224"."""
-
-    @property
-    def dim(self) -> int:
-        """The length D of an embedding."""
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the weights, in hexadecimal."""
-
     def images(self, images: Tensor, /) -> Tensor:
-        """Float32 unit vectors (B, D) of uint8 images (B, 3, H, W), B ≥ 0; InputError on anything else.
+        """Float32 unit vectors (B, D), D being `dim`, of uint8 images (B, 3, H, W), B ≥ 0; InputError on anything else.
 
         A row does not depend on its batch, and carries no gradient. It is of the whole size given: an object
         resizes, crops and normalises by itself, and splits large B into batches of its own.

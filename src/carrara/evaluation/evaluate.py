@@ -1,9 +1,15 @@
 """All measurements of a model at once: it is sampled, its samples are measured, and the figures are kept.
 
-model ──sample──► pictures ──► frechet      how far they are from real ones, with floor and ceiling
-                           ├─► classes      how many are read as the class that was asked for
-                           └─► neighbours   whether they are training pictures over again
-held-out pictures ──model──► nll            how many bits it needs for them; slow, so only where it is asked for
+model ──sample──► pictures ──► frechet          how far they are from real ones, with floor and ceiling
+                           ├─► kid              the same with no bias, by all pairs of pictures
+                           ├─► precision        how many lie among real ones, and how much of what is real they cover
+                           ├─► classes          how many are read as the class that was asked for
+                           ├─► neighbours       whether they are training pictures over again
+                           ├─► inception_score  what Inception's classifier makes of them; only where it is asked for
+                           └─► clip_score       how well they fit their classes' names, to a CLIP; only where it is asked for
+held-out pictures ──model──► nll                how many bits it needs for them; slow, so only where it is asked for
+
+What is measured of features is measured of the same ones: each picture passes through the network once.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,28 +27,40 @@ from torch import Tensor
 
 from carrara import __version__, about, files, tensors
 from carrara.errors import InputError, nearest
-from carrara.evaluation import cache
+from carrara.evaluation import cache, clips
+from carrara.evaluation.beside import Logits, Sets, inception_scores, kernel_distance, overlaps
+from carrara.evaluation.clip import Clip
+from carrara.evaluation.diversity import K
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.measure import frechet
 from carrara.evaluation.neighbours import memorisation
 from carrara.evaluation.nll import check as check_nll
 from carrara.evaluation.nll import nll
 from carrara.evaluation.reader import Reader
+from carrara.evaluation.reference import Reference
+from carrara.evaluation.statistics import Moments
+from carrara.evaluation.statistics_file import write_statistics
+from carrara.evaluation.streaming import moments_of
+from carrara.evaluation.told import NOTED, card
 
 if TYPE_CHECKING:
     from carrara.data import Dataset
     from carrara.model import Model
     from carrara.sampling import Sampling
 
-METRICS = ("frechet", "classes", "neighbours", "nll")
-ASKED = ("nll",)
-"""The metrics that are measured only by name: they take minutes."""
+METRICS = ("frechet", "kid", "precision", "classes", "neighbours", "inception_score", "clip_score", "nll")
+ASKED = ("inception_score", "clip_score", "nll")
+LABELLED = ("classes", "clip_score")
+"""Those that ask whether a sample shows its label."""
+"""The metrics that are measured only by name: they take minutes, or what not everybody has."""
+UNDRAWN = ("nll",)
+"""Those that need no samples."""
+FEATURED = {"frechet": 2, "kid": 2, "precision": K + 1, "inception_score": 1}
+"""Those that are made of features, and how many pictures they need on each side."""
+LEAST = {**FEATURED, "clip_score": 2}
 FIGURES = "figures.json"
-KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint", "backend")
+KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint", "backend", "reference_sha256")
 """What two evaluations must share to be one."""
-
-NOTED = ("measured_with", "frechet_distance", "class_read_rate", "copies_of_training_pictures")
-"""The facts of a model's card that an evaluation writes."""
 
 Report = Callable[[str, int, int], None]
 """Called with (what is being done, done, total)."""
@@ -55,50 +74,96 @@ def evaluate(
     features: Features | str = "efficientnet",
     seed: int = 0,
     progress: Report | None = None,
+    reference: Path | None = None,
+    statistics: Path | None = None,
+    clip: Clip | Path | None = None,
     **wishes: Any,
 ) -> dict[str, Any]:
     """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes in turn; plain data, ready for JSON.
 
     `metrics` are names in METRICS (None: all that apply to the model but those in ASKED; "nll" is of n held-out pictures, and
-    alone needs no samples); `features` is what the Fréchet distance compares;
-    `wishes` go to `Model.sample`: batch, label, steps, sampler, guidance_scale, …. Beside the metrics the figures hold the sampling
-    settings, evaluations a sample, seconds, date, versions and hardware; `data_matches` says whether the dataset is the
-    one the model was trained on.
+    alone needs no samples); `features` is what pictures are compared by: the Fréchet distance, KID, precision and recall;
+    `reference` is a statistics file to take the Fréchet distance from, then the only metric; the statistics of all samples go into
+    the file `statistics`; `clip` is the Clip of the metric "clip_score", or its folder;
+    `wishes` go to `Model.sample`: batch, label, steps, sampler, guidance_scale, ….
+    Beside the metrics the figures hold the sampling settings, evaluations a sample, seconds, date, versions and hardware;
+    `data_matches` says whether the dataset is the one the model was trained on.
     Raises InputError for what cannot be measured, before anything is sampled; NonFinite when samples are.
     """
-    chosen = applicable(model, dataset, metrics, n)
-    network = load_features(features) if isinstance(features, str) and "frechet" in chosen else features
+    chosen = applicable(model, dataset, alone(metrics, reference), n)
+    network = seeing(features, chosen, reference, statistics)
+    judge = judging(clip, chosen)
     sampling, cond = model.plan(n, {name: wish for name, wish in wishes.items() if name != "batch"})
     start = time.perf_counter()
-    drawn = any(name != "nll" for name in chosen)
+    drawn = statistics is not None or any(name not in UNDRAWN for name in chosen)
     samples = model.sample(n, seed=seed, progress=stage(progress, "sampling"), **wishes) if drawn else None
     sampled = time.perf_counter()
     labels = None if cond is None else cond.get("label")
-    taken = Taken(model, n, seed, samples, labels, dataset, network, progress)
+    taken = Taken(model, n, seed, samples, labels, dataset, network, reference, judge, progress)
     measured = {name: _MEASURE[name](taken) for name in chosen}
+    if statistics is not None:
+        write_statistics(statistics, taken.moments())
     return {
         **about.surroundings(),
         **settings(model, dataset, n, seed, sampling, features),
+        **({} if reference is None else {"reference_sha256": files.sha256(reference)}),
         **({"sampling_s": round(sampled - start, 3)} if drawn else {}),
         "measuring_s": round(time.perf_counter() - sampled, 3),
         **measured,
     }
 
 
+def alone(metrics: Sequence[str] | None, reference: Path | None) -> Sequence[str] | None:
+    """The metrics, only the Fréchet distance with a reference of its own. Raises InputError where others were asked for."""
+    if reference is None:
+        return metrics
+    if metrics and list(metrics) != ["frechet"]:
+        raise InputError(
+            f"a statistics file holds a mean and a covariance, which only frechet is measured against; {', '.join(metrics)} "
+            "need pictures: leave the reference out, or the metrics"
+        )
+    return ["frechet"]
+
+
+def seeing(
+    features: Features | str, chosen: Sequence[str], reference: Path | None, statistics: Path | None
+) -> Features | str:
+    """The Features of that kind where something is made of them. Raises InputError where they are not what that needs."""
+    if statistics is None and not FEATURED.keys() & set(chosen):
+        return features
+    found = load_features(features) if isinstance(features, str) else features
+    if reference is not None:
+        Reference.read(reference, found)
+    if "inception_score" in chosen:
+        Logits.of(found)
+    return found
+
+
+def judging(clip: Clip | Path | None, chosen: Sequence[str]) -> Clip | None:
+    """The Clip that is asked. Raises InputError where one is needed and not given, or given and not needed."""
+    if (clip is None) == ("clip_score" not in chosen):
+        return clips.load(clip) if isinstance(clip, Path) else clip
+    if clip is None:
+        raise InputError(
+            "the metric 'clip_score' needs a CLIP: give its folder, `--clip runs/clip-emoji`, carrara's or transformers'"
+        )
+    raise InputError("a CLIP is of use to the metric 'clip_score' alone; ask for that too, or leave the CLIP out")
+
+
 def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n: int) -> list[str]:
     """The metrics that are to be measured. Raises InputError for those that cannot be."""
-    possible = [name for name in METRICS if name != "classes" or labelled(model, dataset)]
+    possible = [name for name in METRICS if name not in LABELLED or labelled(model, dataset)]
     for name in metrics or ():
         if name not in METRICS:
             raise InputError(f"there is no metric {name!r}: {nearest(name, METRICS)}")
         if name not in possible:
             raise InputError(
-                "the metric 'classes' asks whether a sample shows its label; this model has no labels, or not this data's"
+                f"the metric {name!r} asks whether a sample shows its label; this model has no labels, or not this data's"
             )
-    chosen = [name for name in possible if (name in metrics if metrics else name not in ASKED)]
-    least = 2 if "frechet" in chosen else 1
-    if n < least:
-        raise InputError(f"{n} samples were asked for; {chosen[0]} needs {least} or more")
+    some = min(n, len(dataset.heldout), len(dataset.train))
+    usual = [name for name in possible if name not in ASKED and not (name == "precision" and some <= K)]
+    chosen = [name for name in possible if name in metrics] if metrics else usual
+    check_counts(chosen, dataset, n)
     if "nll" in chosen and model.backend:
         raise InputError(
             f"likelihoods are computed by the network itself, and here {model.backend.name} computes in its place; "
@@ -109,6 +174,16 @@ def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n:
     if tuple(model.shape) != tuple(dataset.shape):
         raise InputError(f"the model makes pictures {model.shape}, and {dataset.name} has pictures {dataset.shape}")
     return chosen
+
+
+def check_counts(chosen: Sequence[str], dataset: Dataset, n: int) -> None:
+    """Raises InputError where n samples, or the dataset's pictures, are too few for one of the metrics."""
+    sides = {"samples": n, "held-out pictures": len(dataset.heldout), "training pictures": len(dataset.train)}
+    for name in chosen:
+        least = LEAST.get(name, 1)
+        for what, count in sides.items():
+            if count < least:
+                raise InputError(f"{count} {what} are too few: {name} needs {least} or more")
 
 
 def labelled(model: Model, dataset: Dataset) -> bool:
@@ -168,7 +243,7 @@ def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
 
 def of_samples(figures: Mapping[str, Any]) -> bool:
     """Whether samples were measured, and not the model alone."""
-    return any(name in figures for name in METRICS if name not in ASKED)
+    return any(name in figures for name in METRICS if name not in UNDRAWN)
 
 
 def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:
@@ -185,23 +260,7 @@ def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:
             f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']:g}"
             + (f", {figures['backend']}" if "backend" in figures else "")
         )
-    if found := figures.get("frechet"):
-        facts["frechet_distance"] = (
-            f"{found['value']:.4g} (floor {found['floor']:.4g}, ceiling {found['ceiling']:.4g}; n = {found['n']}, "
-            f"{found['reference']}, {found['features']}, {found['resizer']})"
-        )
-    if found := figures.get("classes"):
-        facts["class_read_rate"] = (
-            f"{found['rate']:.3f} (n = {found['n']}; the classifier is right on {found['accuracy']:.3f} of held-out pictures)"
-        )
-    if found := figures.get("neighbours"):
-        facts["copies_of_training_pictures"] = f"{found['copies']} of {found['n']}"
-    if found := figures.get("nll"):
-        facts["bits_per_dim"] = (
-            f"at most {found['bound']['value']:.3f} ± {found['bound']['standard_error']:.3f} by the variational bound "
-            f"(n = {found['n']} held-out pictures)"
-        )
-    model.facts.update(facts)
+    model.facts.update(facts | card(figures))
     model.save(folder)
 
 
@@ -221,7 +280,7 @@ def stage(progress: Report | None, name: str) -> Callable[[int, int], None] | No
     return None if progress is None else lambda done, total: progress(name, done, total)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Taken:
     """Samples with the classes they were asked to show (none where only the model is asked), and what they are measured against."""
 
@@ -232,13 +291,53 @@ class Taken:
     labels: Tensor | None
     dataset: Dataset
     features: Features | str
+    reference: Path | None
+    clip: Clip | None
     progress: Report | None
+
+    def moments(self) -> Moments:
+        """The moments of all samples."""
+        assert self.samples is not None and not isinstance(self.features, str)
+        return moments_of(self.samples, self.features, progress=stage(self.progress, "features"))
+
+    def sets(self, features: Features, what: str) -> Sets:
+        """The samples and the real pictures beside them, as these features see them."""
+        assert self.samples is not None
+        return Sets(self.samples, self.dataset, features, progress=stage(self.progress, what))
+
+    @cached_property
+    def seen(self) -> Sets:
+        """The same by the features that were chosen."""
+        assert not isinstance(self.features, str)
+        return self.sets(self.features, "features")
 
 
 def _frechet(taken: Taken) -> dict[str, Any]:
     progress = stage(taken.progress, "Fréchet distance")
     assert taken.samples is not None
-    return frechet(taken.samples, taken.dataset, taken.features, progress=progress).as_dict()
+    found = frechet(
+        taken.samples, taken.dataset, taken.features, reference=taken.reference, interval=True, progress=progress
+    )
+    return found.as_dict()
+
+
+def _kid(taken: Taken) -> dict[str, Any]:
+    return kernel_distance(taken.seen)
+
+
+def _precision(taken: Taken) -> dict[str, Any]:
+    return overlaps(taken.seen)
+
+
+def _inception_score(taken: Taken) -> dict[str, Any]:
+    assert not isinstance(taken.features, str)
+    return inception_scores(taken.sets(Logits.of(taken.features), "Inception Score"))
+
+
+def _clip_score(taken: Taken) -> dict[str, Any]:
+    assert taken.samples is not None and taken.labels is not None and taken.clip is not None
+    progress = stage(taken.progress, "CLIP score")
+    return clips.classes_score(taken.samples, taken.labels, taken.dataset, taken.clip, progress)
 
 
 def _classes(taken: Taken) -> dict[str, Any]:
@@ -265,6 +364,10 @@ def _nll(taken: Taken) -> dict[str, Any]:
 
 _MEASURE: dict[str, Callable[[Taken], dict[str, Any]]] = {
     "frechet": _frechet,
+    "kid": _kid,
+    "precision": _precision,
+    "inception_score": _inception_score,
+    "clip_score": _clip_score,
     "classes": _classes,
     "neighbours": _neighbours,
     "nll": _nll,

@@ -36,8 +36,8 @@ OF_A_FILE = frozenset(kind for kind in FEATURES if kind.startswith("inception"))
 RESIZER = "antialiased bicubic"
 
 
-class Features(Protocol):
-    """A map from pictures to vectors, with all that decides its values."""
+class Known(Protocol):
+    """What makes vectors, and says which weights do: only figures of the same ones can be compared."""
 
     @property
     def name(self) -> str:
@@ -45,11 +45,15 @@ class Features(Protocol):
 
     @property
     def dim(self) -> int:
-        """The length of a feature vector."""
+        """The length of a vector."""
 
     @property
     def sha256(self) -> str:
-        """The weights file's SHA-256, in hexadecimal."""
+        """The weights' SHA-256, in hexadecimal; empty where there are none."""
+
+
+class Features(Known, Protocol):
+    """A map from pictures to vectors, with all that decides its values."""
 
     @property
     def resizer(self) -> str:

@@ -71,11 +71,19 @@ def read_statistics(path: Path, keys: tuple[str, str] = KEYS) -> Statistics:
     return Statistics(mean, _checked(path, mean, cov), int(arrays["n"]) if "n" in arrays else None)
 
 
+def keys_in(path: Path) -> set[str]:
+    """The keys of a `.npz` file; otherwise InputError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as a .npz file of numbers: {error}") from error
+
+
 def _arrays(path: Path, keys: tuple[str, str]) -> dict[str, npt.NDArray[np.float64]]:
     """The arrays under these keys, and n where there is one. Nothing is unpickled."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            held = [name.removesuffix(".npy") for name in archive.namelist()]
+        held = sorted(keys_in(path))
         if missing := [key for key in keys if key not in held]:
             raise InputError(
                 f"{path} has no {' and no '.join(missing)}, but {', '.join(held) or 'nothing'}: "

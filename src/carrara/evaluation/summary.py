@@ -11,7 +11,7 @@ import torch
 
 from carrara import files
 from carrara.data import Dataset
-from carrara.evaluation import pictures
+from carrara.evaluation import pictures, told
 from carrara.evaluation.charts import loss_charts, read_metrics
 from carrara.evaluation.evaluate import FIGURES, of_samples
 from carrara.evaluation.report import (
@@ -79,12 +79,13 @@ def figures(model: Model, measured: Sequence[Mapping[str, Any]]) -> list[Figure]
                 Figure(
                     "Fréchet distance",
                     frechet["value"],
-                    f"{frechet['features']}, {frechet['reference']}",
+                    f"{told.chance(frechet)}, {frechet['features']}, {frechet['reference']}".removeprefix(", "),
                     n=frechet["n"],
                     floor=frechet["floor"],
                     ceiling=frechet["ceiling"],
                 )
             )
+        tiles += told.tiles(newest)
         if read := newest.get("classes"):
             detail = f"read by a classifier that is right on {100 * read['accuracy']:.1f} % of held-out pictures"
             tiles.append(Figure("Class read as asked", 100 * read["rate"], detail, "%", n=read["n"]))

@@ -19,10 +19,10 @@ from carrara.evaluation.compare.things import Shape, Summarised, of_model, pictu
 from carrara.evaluation.features import Features
 from carrara.evaluation.folder import PictureFolder
 from carrara.evaluation.inputs import Progress, shuffled
-from carrara.evaluation.measure import REFERENCE_N
+from carrara.evaluation.measure import REFERENCE_N, training
 from carrara.evaluation.measure import reference as moments_of_dataset
 from carrara.evaluation.statistics_file import Statistics, read_statistics
-from carrara.evaluation.streaming import Pictures, Selected, moments_of
+from carrara.evaluation.streaming import Pictures, moments_of
 
 if TYPE_CHECKING:
     from carrara.data import Dataset
@@ -81,7 +81,7 @@ def _dataset(dataset: Dataset) -> Reference:
         tuple(dataset.shape),
         summary,
         available,
-        lambda n: Selected(dataset.train.media, shuffled(available, n)),
+        lambda n: training(dataset, n),
         dataset,
         dataset.fingerprint,
     )

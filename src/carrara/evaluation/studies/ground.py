@@ -19,10 +19,12 @@ from torch import Tensor
 from carrara.evaluation.diversity import Apart, K, Manifold, Overlap, apart, overlap
 from carrara.evaluation.features import Features
 from carrara.evaluation.frechet import frechet_distance
-from carrara.evaluation.inputs import Counter, Progress, batches, gathered, shuffled
-from carrara.evaluation.measure import BATCH, Yardstick, yardstick
+from carrara.evaluation.inputs import Progress
+from carrara.evaluation.measure import Yardstick, heldout, noise, training, yardstick
 from carrara.evaluation.reader import Reader
 from carrara.evaluation.statistics import Moments
+from carrara.evaluation.streaming import Pictures, features_of
+from carrara.evaluation.uncertainty import Estimate, estimate
 
 if TYPE_CHECKING:
     from carrara.data import Dataset
@@ -47,8 +49,7 @@ class Ground:
     def of(cls, dataset: Dataset, n: int, features: Features | str, progress: Progress | None = None) -> Ground:
         """The Ground for sets of n pictures. Raises InputError where the dataset has fewer, or n is too small."""
         measured = yardstick(dataset, n, features, progress=progress)
-        rows = shuffled(len(dataset.train), n)
-        return cls(dataset, measured, Manifold.of(seen(gathered(dataset.train.media, rows), measured.features), K))
+        return cls(dataset, measured, Manifold.of(seen(training(dataset, n), measured.features), K))
 
     def figures(
         self, pictures: Tensor, labels: Tensor | None, measures: Sequence[str], progress: Progress | None = None
@@ -68,25 +69,20 @@ class Ground:
 
 def heldout_pictures(dataset: Dataset, n: int) -> tuple[Tensor, Tensor | None]:
     """The first n held-out pictures (n, C, H, W) in a fixed shuffled order, with their labels (n,); None without classes."""
-    rows = shuffled(len(dataset.heldout), n)
-    labels = torch.from_numpy(dataset.heldout.labels[rows]) if dataset.classes else None
-    return gathered(dataset.heldout.media, rows), labels
+    chosen = heldout(dataset, n)
+    labels = torch.from_numpy(dataset.heldout.labels[chosen.rows]) if dataset.classes else None
+    return chosen[:], labels
 
 
 def noise_pictures(dataset: Dataset, n: int) -> tuple[Tensor, Tensor | None]:
     """n pictures of uniform noise (n, C, H, W), always the same, and the classes in turn (n,); None without classes."""
-    rng = torch.Generator().manual_seed(0)
     labels = torch.arange(n) % len(dataset.classes) if dataset.classes else None
-    return torch.randint(0, 256, (n, *dataset.shape), dtype=torch.uint8, generator=rng), labels
+    return noise(dataset, n), labels
 
 
-def seen(pictures: Tensor, features: Features, progress: Progress | None = None) -> Tensor:
-    """The features (N, dim) of pictures (N, C, H, W), some at a time."""
-    counter, parts = Counter(len(pictures), progress), []
-    for part in batches(pictures, BATCH):
-        parts.append(features(part))
-        counter.advance(len(part))
-    return torch.cat(parts)
+def seen(pictures: Pictures, features: Features, progress: Progress | None = None) -> Tensor:
+    """The features (N, dim) of N pictures, each of which passes through the network once in its life."""
+    return features_of(pictures, features, progress=progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +99,35 @@ class Looked:
         return overlap(Manifold.of(self.features, self.ground.real.k), self.ground.real)
 
     @cached_property
+    def estimate(self) -> Estimate:
+        return estimate(self.features, self.ground.yardstick.normal)
+
+    @cached_property
     def apart(self) -> Apart:
         return apart(self.features, self.labels)
 
 
 def frechet(looked: Looked) -> float:
     """The Fréchet distance to the training pictures."""
-    moments = Moments(looked.features.shape[1])
-    moments.update(looked.features)
-    return frechet_distance(moments, looked.ground.yardstick.normal)
+    return _distance(looked.features, looked.ground)
+
+
+def floor(looked: Looked) -> float:
+    """The same of as many held-out pictures."""
+    ground = looked.ground
+    return _distance(seen(heldout(ground.dataset, len(looked.features)), ground.yardstick.features), ground)
+
+
+def end(looked: Looked, sign: int) -> float:
+    """The low (−1) or high (1) end of the 95 % interval of the Fréchet distance."""
+    found = looked.estimate
+    return max(0.0, found.value + sign * (found.high - found.low) / 2)
+
+
+def _distance(features: Tensor, ground: Ground) -> float:
+    moments = Moments(features.shape[1])
+    moments.update(features)
+    return frechet_distance(moments, ground.yardstick.normal)
 
 
 def read(looked: Looked) -> float | None:
@@ -147,6 +163,17 @@ class Measure:
 MEASURES: dict[str, Measure] = {
     "frechet": Measure(
         "Fréchet distance", "Fréchet", "distance", "Fréchet distance to the training pictures.", "lower", frechet
+    ),
+    "low": Measure("95 % interval, low", "low", "distance", "Low end of the interval.", "", lambda x: end(x, -1)),
+    "high": Measure("95 % interval, high", "high", "distance", "High end of the interval.", "", lambda x: end(x, 1)),
+    "floor": Measure("Floor", "floor", "distance", "Fréchet distance of as many held-out pictures.", "", floor),
+    "infinite": Measure(
+        "At infinite n",
+        "infinite n",
+        "distance",
+        "Fréchet distance of infinitely many such pictures.",
+        "lower",
+        lambda x: x.estimate.infinite,
     ),
     "read": Measure("Read as asked", "read", "share", "Samples read as the class asked for.", "higher", read),
     "precision": Measure(

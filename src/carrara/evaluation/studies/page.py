@@ -40,10 +40,12 @@ def write_page(study: Study, result: Mapping[str, Any], sheets: Mapping[float, T
     )
     sections = [
         Section("The question", study.question),
-        Section("What was measured", measured_words(result), [Row(charts(study, result))]),
+        Section("What was measured", study.reading or measured_words(result), [Row(charts(study, result))]),
         *study.sections(result),
         Section(
-            "The same seeds", seeds_words(study), [sheet(study, result, x, shown) for x, shown in sheets.items()]
+            "The same seeds",
+            seeds_words(study, len(sheets)),
+            [sheet(study, result, x, shown) for x, shown in sheets.items()],
         ),
         Section("All figures", "", [table(study, result)]),
         Section("How it was made", "", [KeyValues([(key.replace("_", " "), result[key]) for key in OTHERS])]),
@@ -60,16 +62,20 @@ def measured_words(result: Mapping[str, Any]) -> str:
     )
 
 
-def seeds_words(study: Study) -> str:
+def seeds_words(study: Study, sheets: int) -> str:
     """What the sheets show."""
-    return (
-        f"A sheet for each value of {study.axis}, a row a way of sampling, a column a seed: none of them chosen. "
-        "Where there are classes, some seeds of each of the first classes stand together."
+    first = (
+        f"A sheet for each value of {study.axis}, a row a way of sampling, a column a seed"
+        if sheets > 1
+        else "A column a seed"
     )
+    return f"{first}: none of them chosen. Where there are classes, some seeds of each of the first classes stand together."
 
 
 def charts(study: Study, result: Mapping[str, Any]) -> list[Chart]:
     """A chart of each measure that says anything here: a line for each way of sampling, and one for held-out pictures."""
+    if study.charts is not None:
+        return study.charts(result)
     return [
         Chart(chart(study, result, name), MEASURES[name].meaning)
         for name in study.measures
@@ -107,7 +113,7 @@ def table(study: Study, result: Mapping[str, Any]) -> Table:
     ]
     for words, figures in ((HELDOUT, result["heldout"]), (NOISE, result["noise"])):
         rows.append(["–", words, *(figures[name] for name in study.measures)])
-    return Table(columns, rows, f"n = {result['n']} in every row")
+    return Table(columns, rows, f"n = {result['n']} in {'every row' if study.sizes is None else 'the last two rows'}")
 
 
 def tiles(study: Study, result: Mapping[str, Any]) -> list[Figure]:
@@ -115,11 +121,24 @@ def tiles(study: Study, result: Mapping[str, Any]) -> list[Figure]:
     name = study.measures[0]
     measure, cells = MEASURES[name], [cell for cell in result["cells"] if cell[name] is not None]
     ordered = sorted(cells, key=lambda cell: cell[name], reverse=measure.better == "higher")
-    scale = {"floor": result["heldout"][name], "ceiling": result["noise"][name], "n": result["n"]}
     return [
-        Figure(f"{measure.title}, {words}", cell[name], f"{cell['line']}, {cell['x']:g} {study.axis}", **scale)
+        Figure(
+            f"{measure.title}, {words}",
+            cell[name],
+            f"{cell['line']}, {cell['x']:g} {study.axis}",
+            **scale(result, cell, name),
+        )
         for words, cell in zip(("best", "worst"), (ordered[:1] + ordered[-1:]), strict=False)
     ]
+
+
+def scale(result: Mapping[str, Any], cell: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A cell's n, and the floor and ceiling of a measure of it."""
+    return {
+        "floor": cell.get("floor", result["heldout"][name]),
+        "ceiling": result["noise"][name],
+        "n": cell.get("n", result["n"]),
+    }
 
 
 def _points(result: Mapping[str, Any], line: str, name: str) -> tuple[list[float], list[float]]:

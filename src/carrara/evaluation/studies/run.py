@@ -76,9 +76,11 @@ class Plan:
         labels = None if self.labels is None else self.labels.tolist()
         return samples_key(self.weights, self.seeds, labels, sampling)
 
-    def figures_key(self, sampling: Sampling) -> cache.Key:
+    def figures_key(self, cell: Cell, sampling: Sampling) -> cache.Key:
         """What decides a cell's figures."""
+        first: cache.Key = {} if cell.n is None else {"n": cell.n}
         return {
+            **first,
             **self.samples_key(sampling),
             "what": "figures",
             "measures": ",".join(self.study.measures),
@@ -87,8 +89,14 @@ class Plan:
         }
 
     def missing(self) -> list[Sampling]:
-        """The cells that are still to be sampled."""
-        return [s for _, s in self.cells if cache.find(self.samples_key(s), self.folder) is None]
+        """The ways of sampling that are still to be sampled, each once."""
+        ways = {self.samples_key(s)["asked"]: s for _, s in self.cells}
+        return [s for s in ways.values() if cache.find(self.samples_key(s), self.folder) is None]
+
+    @property
+    def ways(self) -> int:
+        """How many different ways of sampling there are."""
+        return len({self.samples_key(s)["asked"] for _, s in self.cells})
 
 
 def planned(
@@ -108,7 +116,7 @@ def planned(
     `wishes` go to `Model.plan` with each cell's own; guidance is off unless it is wished for.
     Raises InputError for whatever cannot be done, before anything is.
     """
-    n = min(N, len(dataset.heldout)) if n is None else n
+    n = count_of(study, dataset, values) if n is None else n
     for name in sorted(set(wishes) & set(study.sets)):
         raise InputError(f"the study {study.name!r} sets {name} itself, cell by cell; leave it out")
     if tuple(model.shape) != tuple(dataset.shape):
@@ -119,17 +127,30 @@ def planned(
             f"held-out pictures, {len(dataset.heldout)}"
         )
     seeds = seeds_of(n, seed, None)
-    common = {"guidance_scale": 1.0, **wishes}
-    cells = [
-        (cell, *model.plan(n, {**common, **cell.wishes}))
-        for cell in study.cells(model, study.values if values is None else values)
-    ]
+    common = wishes if study.guided else {"guidance_scale": 1.0, **wishes}
+    found = study.cells(model, study.usual(n) if values is None else values)
+    check_sizes(found, n)
+    cells = [(cell, *model.plan(n, {**common, **cell.wishes})) for cell in found]
     loaded = load_features(features) if isinstance(features, str) else features
     each = [(cell, sampling) for cell, sampling, _ in cells]
     files.writable_folder(folder / study.name)
     return Plan(
         study, model, dataset, each, cells[0][2], seeds, loaded, folder / study.name, batch, weights_sha256(model)
     )
+
+
+def count_of(study: Study, dataset: Dataset, values: Sequence[float] | None) -> int:
+    """How many samples a cell has where nobody said: as its greatest value says, or N where the data has so many."""
+    return int(max(values)) if study.sizes is not None and values else min(N, len(dataset.heldout))
+
+
+def check_sizes(cells: Sequence[Cell], n: int) -> None:
+    """Raises InputError where a cell is to have more than n samples."""
+    most = max((cell.n or 0 for cell in cells), default=0)
+    if most > n:
+        raise InputError(
+            f"{most} of {n} samples cannot be measured: ask for {most} samples or more, or leave that size out"
+        )
 
 
 def run(plan: Plan, progress: Report | None = None) -> dict[str, Any]:
@@ -182,7 +203,8 @@ def record(plan: Plan, ground: Ground, variance: float, cell: Cell, sampling: Sa
         "line": cell.line,
         "x": cell.x,
         **{name: plain(getattr(sampling, name)) for name in plan.study.sets},
-        **figures_of(plan, ground, sampling, drawn["samples"]),
+        **({} if cell.n is None else {"n": cell.n}),
+        **figures_of(plan, ground, cell, sampling, drawn["samples"][: cell.n]),
         "seconds": round(float(drawn["seconds"]), 3),
         "path": {"s": drawn["times"].tolist(), "spread": drawn["spread"].tolist(), "expected": expected.tolist()},
     }
@@ -257,15 +279,16 @@ def expected_spread(schedule: Schedule, variance: float, times: Tensor) -> Tenso
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def figures_of(plan: Plan, ground: Ground, sampling: Sampling, samples: Tensor) -> Figures:
+def figures_of(plan: Plan, ground: Ground, cell: Cell, sampling: Sampling, samples: Tensor) -> Figures:
     """A cell's figures, measured once and kept; None is kept as NaN."""
 
     def measure() -> cache.Tensors:
-        found = ground.figures(samples, plan.labels, plan.study.measures)
+        labels = None if plan.labels is None else plan.labels[: len(samples)]
+        found = ground.figures(samples, labels, plan.study.measures)
         numbers = {name: float("nan") if value is None else value for name, value in found.items()}
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
 
-    tensors = cache.kept(plan.figures_key(sampling), plan.folder, measure)
+    tensors = cache.kept(plan.figures_key(cell, sampling), plan.folder, measure)
     return {name: None if tensors[name].isnan() else float(tensors[name]) for name in plan.study.measures}
 
 
@@ -279,9 +302,15 @@ def shown(labels: Tensor | None, n: int) -> list[int]:
 
 
 def sheets(plan: Plan) -> dict[float, Tensor]:
-    """For each value the same few samples of every line, (lines · shown, C, H, W), the lines in turn."""
+    """For each value the same few samples of every line, (lines · shown, C, H, W), the lines in turn.
+
+    Of cells that are parts of one set of samples, the last is shown.
+    """
     rows: dict[float, list[Tensor]] = {}
     chosen = shown(plan.labels, plan.n)
+    last = max((cell.n for cell, _ in plan.cells if cell.n is not None), default=None)
     for cell, sampling in plan.cells:
+        if cell.n != last:
+            continue
         rows.setdefault(cell.x, []).append(samples_of(plan, sampling)["samples"][chosen])
     return {x: torch.cat(pictures) for x, pictures in rows.items()}

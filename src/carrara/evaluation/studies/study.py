@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 from carrara.errors import InputError
 
 if TYPE_CHECKING:
-    from carrara.evaluation.report import Section
+    from carrara.evaluation.report import Chart, Section
     from carrara.model import Model
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One way of sampling: a point of the line `line` at `x`, sampled with these wishes to `Model.sample`."""
+    """One way of sampling: a point of the line `line` at `x`, sampled with these wishes to `Model.sample`.
+
+    Of the samples it has the first `n`; None: all.
+    """
 
     line: str
     x: float
     wishes: Mapping[str, Any]
+    n: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,18 @@ class Study:
     """What the page shows beside the charts, the table and the pictures, from the study's results."""
     log_x: bool = True
     """Whether the charts' x axis is logarithmic."""
+    sizes: Callable[[int], Sequence[float]] | None = None
+    """The values for n samples, of a study whose values are numbers of samples; `values` is then empty."""
+    guided: bool = False
+    """Whether the recipe's own guidance holds where none is wished for; otherwise there is none."""
+    charts: Callable[[Mapping[str, Any]], list[Chart]] | None = None
+    """The page's charts, from the study's results; None: one for each measure."""
+    reading: str = ""
+    """How to read those."""
+
+    def usual(self, n: int) -> Sequence[float]:
+        """The values that are measured where nobody said, with n samples a cell."""
+        return self.values if self.sizes is None else self.sizes(n)
 
 
 def whole(values: Sequence[float], axis: str) -> list[int]:
