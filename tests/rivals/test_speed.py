@@ -82,7 +82,7 @@ def test_ours_is_carraras_own_step_and_walk() -> None:
     assert taught.step(None).images == 4
     model = build(recipe_of(ours), ours.shape, tuple("0123456789"))
     prepare(model, "float32")
-    assert walked(model).shape == (lanes.BATCH, 1, 8, 8)
+    assert walked(model, 5).shape == (5, 1, 8, 8)
 
 
 def test_the_peak_is_read_in_millions_of_bytes(tmp_path: Path) -> None:
