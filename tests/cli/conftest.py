@@ -36,6 +36,20 @@ DISCRETE = (
 )
 
 
+CHEAP = '''
+"""Features that cost nothing: the pictures, averaged to four by four."""
+
+from torch.nn import functional as F
+
+
+class Cheap:
+    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
+
+    def __call__(self, images):
+        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
+'''
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command left behind."""
@@ -122,6 +136,14 @@ def discrete(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run("train", "digits", "--images", 32, "--out", folder, *settings(*changes))
     assert done.code == 0, done.err
     return folder / "model"
+
+
+@pytest.fixture
+def cheap(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What --features takes for features that cost nothing; their module is beside the run."""
+    (here / "cheap_features.py").write_text(CHEAP)
+    monkeypatch.syspath_prepend(str(here))
+    return "cheap_features:Cheap"
 
 
 @pytest.fixture(scope="package")

@@ -17,26 +17,6 @@ import pytest
 
 Run = Callable[..., Any]
 
-FEATURES = '''
-"""Features that cost nothing: the pictures, averaged to four by four."""
-
-from torch.nn import functional as F
-
-
-class Cheap:
-    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
-
-    def __call__(self, images):
-        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
-'''
-
-
-@pytest.fixture
-def cheap(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (here / "cheap_compare.py").write_text(FEATURES)
-    monkeypatch.syspath_prepend(str(here))
-    return "cheap_compare:Cheap"
-
 
 @pytest.fixture
 def pair(here: Path, model: Path, carrara: Run) -> list[str]:
@@ -128,7 +108,7 @@ REFUSED = {
     "an option the sampler lacks": ("mine --eta 0.5", "mine: the sampler 'euler' has no option 'eta'"),
     "no size": ("mine --size 0", "--size"),
     "unknown features": ("mine --features inceptoin", "did you mean 'inception'"),
-    "a file where the folder goes": ("mine --out cheap_compare.py", "cannot write into cheap_compare.py"),
+    "a file where the folder goes": ("mine --out cheap_features.py", "cannot write into cheap_features.py"),
 }
 
 

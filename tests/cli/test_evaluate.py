@@ -16,35 +16,16 @@ from carrara.evaluation.told import NOTED
 
 Run = Callable[..., Any]
 
-FEATURES = '''
-"""Features that cost nothing: the pictures, averaged to four by four."""
-
-import torch
-from torch.nn import functional as F
+CLASSIFIED = """
+from cheap_features import Cheap
 
 
-class Cheap:
-    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
+class Classified(Cheap):
+    name = "classified@4"
 
-    def __call__(self, images):
-        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
-'''
-
-
-CLASSIFIED = (
-    FEATURES.replace("Cheap", "Classified").replace("cheap@4", "classified@4")
-    + """
     def logits(self, images):
         return self(images) / 16
 """
-)
-
-
-@pytest.fixture
-def cheap(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (here / "cheap_features.py").write_text(FEATURES)
-    monkeypatch.syspath_prepend(str(here))
-    return "cheap_features:Cheap"
 
 
 @pytest.fixture(scope="module")

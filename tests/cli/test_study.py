@@ -17,26 +17,6 @@ import pytest
 
 Run = Callable[..., Any]
 
-FEATURES = '''
-"""Features that cost nothing: the pictures, averaged to four by four."""
-
-from torch.nn import functional as F
-
-
-class Cheap:
-    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
-
-    def __call__(self, images):
-        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
-'''
-
-
-@pytest.fixture
-def cheap(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (here / "cheap_study.py").write_text(FEATURES)
-    monkeypatch.syspath_prepend(str(here))
-    return "cheap_study:Cheap"
-
 
 @pytest.fixture
 def mine(here: Path, model: Path) -> Path:
