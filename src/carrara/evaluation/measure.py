@@ -128,10 +128,10 @@ class Yardstick:
     def _chance(self, samples: Tensor) -> dict[str, Any]:
         """What chance does to the value, and what it is at infinite n. The features are in memory, 4 n dim bytes."""
         found = estimate(features_of(samples, self.features, cache=self.folder), self.normal)
-        reach = (found.high - found.low) / 2
+        low, high = found.around(found.value)
         return {
-            "low": max(0.0, found.value - reach),
-            "high": found.value + reach,
+            "low": low,
+            "high": high,
             "infinite": found.infinite,
             "infinite_caution": found.caution,
         }

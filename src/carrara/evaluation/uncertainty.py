@@ -175,6 +175,11 @@ class Estimate:
     dim: int
     caution: str | None
 
+    def around(self, value: float) -> tuple[float, float]:
+        """The same interval about `value`, the distance of the n pictures; from 0 on, as no distance is below."""
+        reach = (self.high - self.low) / 2
+        return max(0.0, value - reach), value + reach
+
     def as_dict(self) -> dict[str, str | int | float | None]:
         """All fields, as JSON takes them."""
         return dataclasses.asdict(self)

@@ -142,9 +142,7 @@ class Ruler:
         # As a statistics file holds it: a file and the pictures it is of agree in the last bit.
         mine = Normal.with_covariance(moments.mean, (moments.cov + moments.cov.T) / 2)
         value, found = frechet_distance(mine, self.normal), estimate(rows, self.normal)
-        reach = (found.high - found.low) / 2
-        ends = (max(0.0, value - reach), value + reach)
-        return dict(zip(FRECHET, (value, *ends, found.infinite, found.low, found.high), strict=True))
+        return dict(zip(FRECHET, (value, *found.around(value), found.infinite, found.low, found.high), strict=True))
 
     def _kid(self, rows: Tensor) -> dict[str, float]:
         if self.real is None or len(self.real) < 3:
