@@ -35,6 +35,7 @@ from carrara.cli.threads import keep_memory
 from carrara.data import Dataset
 from carrara.evaluation.measure import Yardstick, yardstick
 from carrara.recipe import read
+from carrara.training.computing import Computing
 from carrara.training.learner import seeded
 from carrara.training.run import dataset_of
 
@@ -97,7 +98,7 @@ def main() -> None:
     for entry in () if args.rates_only else plan.entries(args.only or [OURS, *CONTESTANTS], args.seeds):
         finished(plan, entry)
     entries = plan.entries([OURS, *CONTESTANTS], args.seeds)
-    concluded(plan, [entry for entry in entries if complete(entry, n)], args.data)
+    concluded(plan, [entry for entry in entries if complete(entry.folder, n)], args.data)
 
 
 def arguments() -> argparse.Namespace:
@@ -127,30 +128,35 @@ def names(text: str) -> list[str]:
 
 def finished(plan: Plan, entry: Entry) -> None:
     """Trains and samples what a figure needs, as far as that is not done."""
-    if not complete(entry, plan.n):
+    if not complete(entry.folder, plan.n):
         (our_samples if entry.name == OURS else their_samples)(plan, entry)
 
 
-def complete(entry: Entry, n: int) -> bool:
-    """Whether all n samples of a figure are there."""
-    return sum(int(path.stem[-3:]) for path in entry.folder.glob("??????-???.npy")) >= n
+def complete(folder: Path, n: int) -> bool:
+    """Whether all n samples of a figure are in their folder."""
+    return sum(int(path.stem[-3:]) for path in folder.glob("??????-???.npy")) >= n
 
 
 def our_samples(plan: Plan, entry: Entry) -> Tensor:
     """carrara's samples, by its own command for training and its recipe's own way to sample, in the precision it was trained in."""
-    run = entry.folder.parent
-    computing = WAYS[plan.rates[OURS]["mode"]]
-    words = ["train", plan.dataset.name, "--images", entry.images, "--seed", entry.seed, "--out", run]
-    mode = [word for key, value in computing.as_dict().items() for word in ("--set", f"training.{key}={value}")]
-    asked = [sys.executable, "-m", "carrara", *map(str, words), *mode]
+    how = WAYS[plan.rates[OURS]["mode"]]
+    words = ["train", plan.dataset.name, "--images", str(entry.images), "--seed", str(entry.seed)]
+    return trained_samples(words, how, plan.dataset, plan.n, entry.folder)
+
+
+def trained_samples(words: Sequence[str], how: Computing, dataset: Dataset, n: int, folder: Path) -> Tensor:
+    """n samples of what `carrara WORDS` trains into the folder above theirs; both are kept, and gone on with when called again."""
+    run = folder.parent
+    mode = [word for key, value in how.as_dict().items() for word in ("--set", f"training.{key}={value}")]
+    asked = [sys.executable, "-m", "carrara", *words, "--out", str(run), *mode]
     subprocess.run(asked, check=True, env=os.environ | {"OMP_NUM_THREADS": str(rates_of.threads(None))})
-    model = carrara.load(run, backend="torch-bf16" if computing.precision == "bf16" else "torch")
+    model = carrara.load(run, backend="torch-bf16" if how.precision == "bf16" else "torch")
 
     def made(start: int, count: int) -> Tensor:
-        label = labels_in_turn(plan.dataset, start, count).tolist()
+        label = labels_in_turn(dataset, start, count).tolist()
         return model.sample(seeds=range(start, start + count), batch=50, label=label)
 
-    return in_chunks(plan.n, entry.folder, made)
+    return in_chunks(n, folder, made)
 
 
 def their_samples(plan: Plan, entry: Entry) -> Tensor:
@@ -180,10 +186,6 @@ def concluded(plan: Plan, entries: Sequence[Entry], data: str) -> None:
 
 def row(plan: Plan, measure: Yardstick, entry: Entry) -> dict[str, Any]:
     """A figure as plain data; its distance is kept beside the samples."""
-    path = entry.folder / f"frechet-{plan.n}-{measure.features.sha256[:8]}.json"
-    if not path.is_file():
-        samples = in_chunks(plan.n, entry.folder, absent)
-        files.write_json(path, measure.measure(samples).as_dict())
     rate = plan.rates[entry.name]
     return {
         "contestant": entry.name,
@@ -192,8 +194,17 @@ def row(plan: Plan, measure: Yardstick, entry: Entry) -> dict[str, Any]:
         "images": entry.images,
         "parameters": rate["parameters"],
         "mode": rate["mode"],
-        "frechet": files.read_json(path)["value"],
+        "frechet": distance(entry.folder, plan.n, measure),
     }
+
+
+def distance(folder: Path, n: int, measure: Yardstick) -> float:
+    """The Fréchet distance of n samples in a folder, kept beside them."""
+    path = folder / f"frechet-{n}-{measure.features.sha256[:8]}.json"
+    if not path.is_file():
+        files.write_json(path, measure.measure(in_chunks(n, folder, absent)).as_dict())
+    value: float = files.read_json(path)["value"]
+    return value
 
 
 def absent(start: int, count: int) -> Tensor:

@@ -40,17 +40,20 @@ class UNet(nn.Module):
         depth: int = 2,
         dropout: float = 0.0,
         head_width: int = 64,
+        fold: int | None = None,
+        growth: int = 2,
         outputs: int | None = None,
     ) -> None:
-        """`width`: channels at the highest resolution, a multiple of 8; each lower one has twice as many, at most four times.
-        `depth`: residual blocks a resolution. Attention runs where a side is 8 pixels or fewer.
+        """`width`: channels at the highest resolution, a multiple of 8; each lower one has `growth` times as many, at most four
+        times `width`. `depth`: residual blocks a resolution. `fold`: the side of the square of pixels that is folded into channels
+        before anything else; None: 2 for pictures of 24 pixels and more, else 1. Attention runs where a side is 8 pixels or fewer.
         """
         super().__init__()
-        _check(width, depth, dropout, head_width)
-        self.fold = 2 if size >= 24 else 1
+        _check(width, depth, dropout, head_width, fold, growth)
+        self.fold = (2 if size >= 24 else 1) if fold is None else fold
         self.classes = classes
         sides = _sides(-(-size // self.fold))
-        widths = [width * min(2**i, 4) for i in range(len(sides))]
+        widths = [width * min(growth**i, 4) for i in range(len(sides))]
         self.multiple = self.fold * 2 ** (len(sides) - 1)
         emb, folded = 4 * width, channels * self.fold**2
         self.level = nn.Sequential(Fourier(2 * width), nn.Linear(2 * width, emb), nn.SiLU(), nn.Linear(emb, emb))
@@ -162,13 +165,15 @@ def _decoder(
     return layers
 
 
-def _check(width: int, depth: int, dropout: float, head_width: int) -> None:
+def _check(width: int, depth: int, dropout: float, head_width: int, fold: int | None, growth: int) -> None:
     """Raises InputError for options that make no network."""
     require(
         ("width", width, width >= 8 and width % 8 == 0, "a multiple of 8, at least 8"),
         ("depth", depth, depth >= 1, "at least 1 block a resolution"),
         ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
         ("head_width", head_width, head_width >= 1, "at least 1"),
+        ("fold", fold, fold is None or fold >= 1, "at least 1 pixel, or none to leave it to the size"),
+        ("growth", growth, growth >= 1, "at least 1"),
     )
 
 

@@ -1,0 +1,146 @@
+"""Which network makes the best pictures of a minute's training: widths, depths, stems and patches, side by side.
+
+`make bench-architecture`. As in benchmarks.quality, the rate of each candidate is measured first, on the idle machine, and kept; from
+then on a minute is so many images. Each candidate is the recipe but for its network, trained for MINUTES, sampled by the recipe's sampler,
+and measured by the one Fréchet distance. Stopped and started again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality import complete, distance, trained_samples
+from benchmarks.result import report
+from benchmarks.rivals.ours import learner
+from benchmarks.rivals.rates import fastest, threads
+from benchmarks.timing import interleaved
+from carrara import about, files
+from carrara.cli.threads import keep_memory
+from carrara.data import Dataset
+from carrara.evaluation.measure import yardstick
+from carrara.recipe import read
+from carrara.training.computing import PRECISIONS, Computing
+from carrara.training.run import dataset_of
+
+ROUNDS = 4
+CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
+    "unet": ("fashion", {}),
+    "unet, width 48": ("fashion", {"width": 48}),
+    "unet, width 96": ("fashion", {"width": 96}),
+    "unet, depth 1": ("fashion", {"depth": 1}),
+    "unet, depth 3": ("fashion", {"depth": 3}),
+    "unet, heads of 32": ("fashion", {"head_width": 32}),
+    "unet, no stem, width 32": ("fashion", {"fold": 1, "width": 32}),
+    "unet, stem of 4×4, width 128": ("fashion", {"fold": 4, "width": 128}),
+    "unet, growth 4": ("fashion", {"growth": 4}),
+    "unet, growth 4, width 48": ("fashion", {"growth": 4, "width": 48}),
+    "dit": ("fashion-dit", {}),
+    "dit, width 384, depth 6": ("fashion-dit", {"width": 384, "depth": 6}),
+    "dit, width 192, depth 12": ("fashion-dit", {"width": 192, "depth": 12}),
+    "dit, patch 7, width 384": ("fashion-dit", {"patch": 7, "width": 384}),
+    "dit, patch 2, width 128": ("fashion-dit", {"patch": 2, "width": 128, "depth": 6}),
+}
+"""By name: the recipe and the options of its network that are changed."""
+NOTES = {
+    "rows": "a candidate each: images are MINUTES at its own rate, that of its best round in its fastest precision",
+    "minutes": "of training on the idle machine",
+    "n": "pictures behind each distance",
+    "floor": "the Fréchet distance of held-out pictures",
+    "ceiling": "the same for uniform noise",
+    "best": "the least distance, the mean of its seeds",
+}
+
+
+def main() -> None:
+    """Trains, samples and measures what is missing, reports."""
+    args = arguments()
+    threads(args.threads)
+    keep_memory()
+    dataset = dataset_of(read("fashion"))
+    rates = measured(dataset, args.runs / "rates.json")
+    rows = [row(dataset, rates, name, seed, args) for seed in args.seeds for name in args.only or CANDIDATES]
+    conclude([found for found in rows if found], dataset, args)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command was asked."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="candidates to train")
+    parser.add_argument("--seeds", type=lambda text: [int(word) for word in text.split(",")], default=[0])
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("-n", type=int, default=1000, help="samples of each")
+    parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes itself")
+    parser.add_argument("--runs", type=Path, default=Path("runs/architecture"), help="where everything is kept")
+    parser.add_argument("--report-only", action="store_true", help="nothing is trained or sampled")
+    return parser.parse_args()
+
+
+def words_of(name: str) -> list[str]:
+    """The words after `carrara train` that make a candidate."""
+    recipe, options = CANDIDATES[name]
+    return [recipe, *(word for key, value in options.items() for word in ("--set", f"network.{key}={value}"))]
+
+
+def measured(dataset: Dataset, path: Path) -> dict[str, Any]:
+    """Parameters, mode and images a second of each candidate, in rounds in which each precision of each has its turn; kept."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, {"made": about.surroundings(), **raced(dataset)})
+    found: dict[str, Any] = files.read_json(path)
+    return found
+
+
+def raced(dataset: Dataset) -> dict[str, Any]:
+    """The rates, by candidate."""
+    learners = {
+        (name, precision): learner(read(words_of(name)[0], words_of(name)[2::2]), dataset, Computing(precision, "native"))
+        for name in CANDIDATES
+        for precision in PRECISIONS
+    }
+    calls = {"/".join(key): partial(each.step, None) for key, each in learners.items()}
+    spreads = interleaved(calls, ROUNDS)
+    found = {}
+    for name in CANDIDATES:
+        modes = {mode: (each.settings.batch, spreads[f"{name}/{mode}"]) for (who, mode), each in learners.items() if who == name}
+        parameters = sum(p.numel() for p in learners[name, "bf16"].parameters["denoiser"].values())
+        found[name] = {"parameters": parameters, **fastest(modes)}
+    return found
+
+
+def row(dataset: Dataset, rates: dict[str, Any], name: str, seed: int, args: argparse.Namespace) -> dict[str, Any] | None:
+    """A candidate's figures, trained and sampled first where they are missing; None where that is not asked for."""
+    rate = rates[name]
+    images = round(rate["images_per_s"] * 60 * args.minutes / rate["batch"]) * rate["batch"]
+    run = args.runs / f"{name.replace(', ', '-').replace(' ', '')}-{images}-{seed}"
+    if not complete(run / "samples", args.n):
+        if args.report_only:
+            return None
+        words = ["train", *words_of(name), "--images", str(images), "--seed", str(seed)]
+        trained_samples(words, Computing(rate["mode"], "native"), dataset, args.n, run / "samples")
+    facts = {key: rate[key] for key in ("parameters", "mode", "images_per_s")}
+    return {"candidate": name, "seed": seed, "images": images, **facts, "folder": str(run / "samples")}
+
+
+def conclude(rows: Sequence[dict[str, Any]], dataset: Dataset, args: argparse.Namespace) -> None:
+    """Measures what there is and reports it."""
+    measure = yardstick(dataset, args.n)
+    for each in rows:
+        each["frechet"] = distance(Path(each.pop("folder")), args.n, measure)
+    means = {name: mean([each["frechet"] for each in rows if each["candidate"] == name]) for name in CANDIDATES}
+    known = {name: value for name, value in means.items() if value is not None}
+    best = min(known, key=lambda name: known[name]) if known else None
+    scale = {"floor": measure.floor, "ceiling": measure.ceiling, "n": args.n, "reference": measure.reference}
+    report("architecture", {"best": best, "means": known, "minutes": args.minutes, **scale, "rows": rows}, NOTES)
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Their mean, None where there are none."""
+    return sum(values) / len(values) if values else None
+
+
+if __name__ == "__main__":
+    main()
