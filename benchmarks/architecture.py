@@ -1,8 +1,8 @@
 """Which network makes the best pictures of a minute's training: widths, depths, stems and patches, side by side.
 
-`make bench-architecture`. As in benchmarks.quality, the rate of each candidate is measured first, on the idle machine, and kept; from
-then on a minute is so many images. Each candidate is the recipe but for its network, trained for MINUTES, sampled by the recipe's sampler,
-and measured by the one Fréchet distance. Stopped and started again, it goes on where it was.
+`make bench-architecture`. As in benchmarks.quality, the rate of each candidate is measured first, on the idle machine, and kept;
+from then on a minute is so many images. Each candidate is a recipe but for its network, trained for MINUTES, sampled by the
+recipe's sampler, and measured by the one Fréchet distance. Stopped and started again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.quality import complete, distance, trained_samples
 from benchmarks.result import report
 from benchmarks.rivals.ours import learner
 from benchmarks.rivals.rates import fastest, threads
-from benchmarks.timing import interleaved
+from benchmarks.timing import Spread, interleaved
 from carrara import about, files
 from carrara.cli.threads import keep_memory
 from carrara.data import Dataset
@@ -97,7 +97,9 @@ def measured(dataset: Dataset, path: Path) -> dict[str, Any]:
 def raced(dataset: Dataset) -> dict[str, Any]:
     """The rates, by candidate."""
     learners = {
-        (name, precision): learner(read(words_of(name)[0], words_of(name)[2::2]), dataset, Computing(precision, "native"))
+        (name, precision): learner(
+            read(words_of(name)[0], words_of(name)[2::2]), dataset, Computing(precision, "native")
+        )
         for name in CANDIDATES
         for precision in PRECISIONS
     }
@@ -105,13 +107,19 @@ def raced(dataset: Dataset) -> dict[str, Any]:
     spreads = interleaved(calls, ROUNDS)
     found = {}
     for name in CANDIDATES:
-        modes = {mode: (each.settings.batch, spreads[f"{name}/{mode}"]) for (who, mode), each in learners.items() if who == name}
+        modes: dict[str, tuple[int, Spread]] = {
+            mode: (each.settings.batch, spreads[f"{name}/{mode}"])
+            for (who, mode), each in learners.items()
+            if who == name
+        }
         parameters = sum(p.numel() for p in learners[name, "bf16"].parameters["denoiser"].values())
         found[name] = {"parameters": parameters, **fastest(modes)}
     return found
 
 
-def row(dataset: Dataset, rates: dict[str, Any], name: str, seed: int, args: argparse.Namespace) -> dict[str, Any] | None:
+def row(
+    dataset: Dataset, rates: dict[str, Any], name: str, seed: int, args: argparse.Namespace
+) -> dict[str, Any] | None:
     """A candidate's figures, trained and sampled first where they are missing; None where that is not asked for."""
     rate = rates[name]
     images = round(rate["images_per_s"] * 60 * args.minutes / rate["batch"]) * rate["batch"]

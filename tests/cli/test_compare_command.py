@@ -51,6 +51,7 @@ def test_the_tables_show_every_thing_beside_real_pictures_and_noise(
 
 def test_json_is_the_file(carrara: Run, pair: list[str], cheap: str, here: Path) -> None:
     options = ("--steps", 2, "--sampler", "ddim", "--times", "karras", "--seed", 4, "-n", 8, "--batch", 5)
+    options += ("--backend", "torch-bf16")
     said = carrara("compare", *pair, "--features", cheap, "--out", "there", *options, "--json").json
     kept = json.loads((here / "there" / "compare.json").read_text())
     assert all(said[name] == value for name, value in kept.items())
@@ -58,6 +59,7 @@ def test_json_is_the_file(carrara: Run, pair: list[str], cheap: str, here: Path)
     first, second = kept["things"]
     assert (first["sampling"]["sampler"], first["sampling"]["steps"]) == ("ddim", 2) and kept["seed"] == 4
     assert first["sampling"]["times"] == {"kind": "karras"} and first["cost"]["batch"] == 5
+    assert first["cost"]["backend"] == "torch-bf16"
     assert first["n"] == second["n"] == 8 and second["cost"] is None
     assert [row["name"] for row in kept["scale"]] == ["held-out pictures", "noise"]
 

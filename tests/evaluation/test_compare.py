@@ -161,7 +161,7 @@ def test_what_is_new_is_drawn_and_what_is_known_is_not(house: Path, tmp_path: Pa
     run(plan(house, tmp_path, "a"))
     run(plan(house, tmp_path, "a", "b"))
     assert len(walks) == 2
-    for change in ({"seed": 1}, {"batch": 5}, {"wishes": lambda model: {"steps": 3}}):
+    for change in ({"seed": 1}, {"batch": 5}, {"wishes": lambda model: {"steps": 3}}, {"backend": "torch-bf16"}):
         assert plan(house, tmp_path, "a", **change).drawings[str(house / "a")].missing(), change
 
 

@@ -9,7 +9,7 @@ import typer
 
 from carrara.cli.evaluate import FeaturesName
 from carrara.cli.names import complete_data
-from carrara.cli.options import Batch, Eta, GuidanceScale, Json, SamplerName, Seed, Steps, Times, wishes
+from carrara.cli.options import Backend, Batch, Eta, GuidanceScale, Json, SamplerName, Seed, Steps, Times, wishes
 from carrara.cli.voice import State, Voice
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def compare(
     guidance_scale: GuidanceScale = None,
     eta: Eta = None,
     batch: Batch = 32,
+    backend: Backend = "torch",
     out: Out = Path(NAME),
     as_json: Json = False,
 ) -> None:
@@ -93,6 +94,7 @@ def compare(
             out,
             lambda model: wishes(model, steps, sampler, times, guidance_scale, eta),
             report,
+            backend,
         )
     introduce(plan, in_words(threads), voice)
     state: State = ctx.obj
@@ -124,7 +126,7 @@ def introduce(plan: Plan, threads: str, voice: Voice) -> None:
     for name, drawing in plan.drawings.items():
         left, blocks = len(drawing.missing()), len(drawing.blocks())
         known = "" if left == blocks else f", {blocks - left} of {blocks} blocks sampled already"
-        cost = f"{drawing.sampling.passes() or 'varying'} evaluations a sample"
+        cost = f"{drawing.sampling.passes() or 'varying'} evaluations a sample by {drawing.backend}"
         voice.say(f"model       {name}: {drawing.sampling.sampler}, {drawing.sampling.steps} steps, {cost}{known}")
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from carrara import about, files
+from carrara.backends import TORCH
 from carrara.errors import CarraraError, InputError
 from carrara.evaluation.compare.against import Reference, check_statistics, reference_of
 from carrara.evaluation.compare.figures import LEAST, NAMES, NEAR, PAIRS, READ, Figures, Ruler
@@ -116,12 +117,14 @@ def planned(
     folder: Path = Path(FOLDER),
     wishes: Wishes = lambda model: {},
     progress: Report | None = None,
+    backend: str = TORCH,
 ) -> Plan:
     """The Plan of a comparison of the things at these paths, of n pictures each, kept in `folder`.
 
     n: None takes N, or as many as the smallest folder and the held-out split have. reference: None is the training split
     of the first model's dataset; else a dataset, a folder of pictures or a `.npz` file of statistics. size: what pictures
-    of folders are brought to. `wishes` gives what `Model.plan` is asked for, model by model.
+    of folders are brought to. `wishes` gives what `Model.plan` is asked for, model by model. `backend`: what computes their
+    networks, see `Model.use`.
     Raises InputError for whatever cannot be done, before anything is sampled.
     """
     found = recognised(things, size, _stage(progress, READING))
@@ -132,7 +135,7 @@ def planned(
     number, why = counted(n, found, against)
     folder = files.writable_folder(Path(folder))
     drawings = {
-        thing.name: _drawing(thing, number, seed, batch, folder / KEPT, wishes)
+        thing.name: _drawing(thing, number, seed, batch, folder / KEPT, wishes, backend)
         for thing in found
         if isinstance(thing, Sampled)
     }
@@ -318,8 +321,9 @@ def why(plan: Plan, thing: Thing, figure: str) -> str:
     return "only a model that is asked for the classes of the reference's dataset can be read as asked"
 
 
-def _drawing(thing: Sampled, n: int, seed: int, batch: int, kept: Path, wishes: Wishes) -> Drawing:
+def _drawing(thing: Sampled, n: int, seed: int, batch: int, kept: Path, wishes: Wishes, backend: str) -> Drawing:
     try:
+        thing.model.use(backend)
         return Drawing.of(thing.model, n, seed, batch, kept, wishes(thing.model))
     except InputError as error:
         raise InputError(f"{thing.name}: {error}") from error

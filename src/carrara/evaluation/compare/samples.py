@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from carrara.backends import TORCH
 from carrara.evaluation import cache
 from carrara.evaluation.evaluate import samples_key, weights_sha256
 from carrara.evaluation.inputs import Counter
@@ -49,6 +50,12 @@ class Drawing:
         return cls(model, sampling, cond, seeds_of(n, seed, None), batch, folder, weights_sha256(model))
 
     @property
+    def backend(self) -> str:
+        """What computes the network."""
+        running = self.model.backend
+        return TORCH if running is None else running.name
+
+    @property
     def labels(self) -> Tensor | None:
         """The class each sample is asked to show (n,); None without classes."""
         return None if self.cond is None else self.cond.get("label")
@@ -65,7 +72,8 @@ class Drawing:
     def key(self, rows: slice) -> cache.Key:
         """What decides a block."""
         labels = None if self.labels is None else self.labels[rows].tolist()
-        return {**samples_key(self.weights, self.seeds[rows], labels, self.sampling), "batch": self.batch}
+        own = samples_key(self.weights, self.seeds[rows], labels, self.sampling)
+        return {**own, "batch": self.batch, "backend": self.backend}
 
     def fill(self, counter: Counter) -> None:
         """Draws and keeps every missing block; the counter counts steps of one sample."""
@@ -86,6 +94,7 @@ class Drawing:
             "evaluations_per_sample": self.sampling.passes(),
             "seconds_per_sample": seconds / len(self.seeds),
             "batch": self.batch,
+            "backend": self.backend,
             "threads": max(int(block["threads"]) for block in kept),
             "training_seconds": facts.get("training_seconds"),
             "training_images_seen": facts.get("training_images_seen"),

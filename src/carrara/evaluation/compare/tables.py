@@ -132,12 +132,13 @@ def missing(result: Mapping[str, Any]) -> Table | None:
 
 
 def _cost_caption(rows: Rows, result: Mapping[str, Any]) -> str:
-    batches = sorted({row["cost"]["batch"] for row in rows})
-    threads = sorted({row["cost"]["threads"] for row in rows})
-    joined = [" or ".join(map(str, numbers)) for numbers in (batches, threads)]
+    batches, threads, backends = (
+        sorted({row["cost"][name] for row in rows}) for name in ("batch", "threads", "backend")
+    )
+    joined = [" or ".join(map(str, values)) for values in (batches, threads, backends)]
     return (
         f"Seconds as measured while the {result['n']:,} samples were drawn, {joined[0]} at a time on {joined[1]} "
-        f"thread{'s' * (threads != [1])} of {result['processor']}; training as the model's card tells"
+        f"thread{'s' * (threads != [1])} of {result['processor']}, computed by {joined[2]}; training as the model's card tells"
     )
 
 
