@@ -11,7 +11,7 @@ from carrara import recipe as room
 from carrara.data import Dataset
 from carrara.errors import InputError, RecipeError
 from carrara.plugins import find
-from carrara.recipe import DEFAULTS, FROM_DATA, ROOMS, SETTINGS, Recipe, changed, check, names, read
+from carrara.recipe import DEFAULTS, FROM_DATA, PARTS, ROOMS, SETTINGS, Recipe, changed, check, names, read
 
 KINDS = [(section, kind) for section, registry in ROOMS.items() for kind in registry]
 MINIMAL = {"data": {"kind": "digits"}}
@@ -251,6 +251,28 @@ def jump(denoiser, x, times, cond=None, *, rng=None, far: float = 1.0):
         x = belief.x0 * far
         yield Step(index, t, s, x, belief)
 
+class Sure:
+    def __init__(self, network, schedule, vocab, boldness):
+        from carrara.processes import Gaussian
+        self.network, self.process, self.vocab, self.boldness = network, Gaussian(schedule), vocab, boldness
+
+    def __call__(self, x_t, t, cond=None):
+        from carrara.beliefs import Point
+        return Point(self.boldness * x_t)
+
+    def eval(self):
+        return self
+
+    training = False
+    train = lambda self, mode: self
+
+def sure(network: torch.nn.Module, schedule: object, vocab: int | None, boldness: float = 1.0) -> Sure:
+    return Sure(network, schedule, vocab, boldness)
+
+class Words(torch.nn.Module):
+    def __init__(self, vocab: int) -> None:
+        super().__init__()
+
 def blobs(count: int = 4) -> Dataset:
     media = np.arange(count * 12, dtype=np.uint8).reshape(count, 3, 2, 2)
     split = Split(media, np.zeros(count, dtype=np.int64))
@@ -283,6 +305,34 @@ def test_dotted_paths_extend_without_a_fork() -> None:
     assert model.sample(2).shape == (2, 3, 2, 2)
     assert bool((model.sample(2, options={"far": 0.0}) == 128).all())
     assert not bool((model.sample(2) == 128).all())
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_process_of_one_s_own_has_the_sections_that_it_asks_for() -> None:
+    from carrara.model import build
+
+    mine = {"kind": "lab_of_mine:sure", "boldness": 0.5}
+    recipe = asked(process=mine, schedule={"kind": "edm"})
+    assert set(PARTS) & set(recipe.sections) == {"schedule"}
+    assert check(recipe.as_dict()) == recipe
+    denoiser: Any = build(recipe, (3, 2, 2), ("blob",)).denoiser
+    assert (denoiser.boldness, denoiser.vocab, denoiser.process.schedule.sigma_max) == (0.5, None, 80)
+    with pytest.raises(
+        RecipeError, match=r"a section 'prediction', of which a process of kind 'lab_of_mine:sure' makes no use"
+    ):
+        asked(process=mine, prediction={"kind": "eps"})
+    with pytest.raises(RecipeError, match=r"process\.bold is an unknown key: did you mean 'boldness'"):
+        asked(process={"kind": "lab_of_mine:sure", "bold": 1.0})
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_network_must_be_told_what_it_asks_for() -> None:
+    from carrara.model import build
+
+    with pytest.raises(
+        RecipeError, match=r"'lab_of_mine:Words' must know vocab, and the codec 'pixels' tells channels, size"
+    ):
+        build(asked(network={"kind": "lab_of_mine:Words"}), (3, 2, 2), ("blob",))
 
 
 @pytest.mark.usefixtures("lab")

@@ -17,6 +17,7 @@ from carrara.errors import InputError
 from carrara.predictions import Prediction, Row, check_readable, x0_reading
 from carrara.processes import Gaussian, like
 from carrara.rng import Streams
+from carrara.schedules import Schedule
 from carrara.variances import Posterior, Variance, widest_variance
 from carrara.weights import Weight
 
@@ -140,3 +141,15 @@ class GaussianDenoiser(nn.Module):
     def _row(self, t: Tensor, x: Tensor) -> Row:
         a, b = self.prediction.row(self.process.schedule, t)
         return Row(like(a, x), like(b, x))
+
+
+def gaussian(
+    network: nn.Module, schedule: Schedule, prediction: Prediction, weight: Weight, variance: Variance
+) -> GaussianDenoiser:
+    """The denoiser of a recipe whose process is Gaussian: each part is a section of its own."""
+    return GaussianDenoiser(network, Gaussian(schedule), prediction, weight, variance)
+
+
+DENOISERS: dict[str, str] = {"gaussian": "carrara.denoisers:gaussian"}
+"""By the kind of their process. What a function has parameters for of `network`, `vocab` and carrara.recipe.PARTS it is given; the
+others are its options in the recipe. A recipe has those sections of PARTS that it asks for."""

@@ -16,13 +16,13 @@ from carrara.backends import BACKENDS, TORCH, Running, running
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit, pictures, places
-from carrara.errors import InputError
+from carrara.errors import InputError, RecipeError
 from carrara.grids import Grids
-from carrara.processes import Gaussian
-from carrara.recipe import Recipe, check
+from carrara.recipe import PARTS, Recipe, check
 from carrara.rng import Streams
 from carrara.samplers import Step
 from carrara.sampling import Sampling, part
+from carrara.variances import Variance
 
 WEIGHTS = "network.safetensors"
 DESCRIPTION = "model.json"
@@ -103,7 +103,7 @@ class Model:
             rows = slice(first, first + batch)
             for step in self.walk(seeds[rows], part(cond, rows), sampling, edit and edit.rows(rows)):
                 last = step
-            made.append(self.codec.decode(last.x).cpu())
+            made.append(self.codec.decode(last.x.cpu()))
             if progress is not None:
                 progress(min(first + batch, len(seeds)), len(seeds))
         return torch.cat(made)
@@ -211,26 +211,32 @@ def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str]) -> Model
 
     The network's parameters are drawn from the recipe's seed.
     """
-    channels, height, width = shape
-    condition = recipe.build("condition", classes=tuple(classes))
-    variance = recipe.build("variance")
+    condition, codec = recipe.build("condition", classes=tuple(classes)), recipe.build("codec")
+    parts = {section: recipe.build(section) for section in PARTS if section in recipe.sections}
+    told: dict[str, Any] = codec.told(tuple(shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = recipe.build(
-            "network",
-            channels=channels,
-            size=max(height, width),
-            classes=len(condition.classes),
-            outputs=channels * variance.outputs,
-        )
-    denoiser = GaussianDenoiser(
-        network, Gaussian(recipe.build("schedule")), recipe.build("prediction"), recipe.build("weight"), variance
-    )
-    model = Model(
-        recipe, condition, denoiser, recipe.build("codec"), recipe.build("sampling"), tuple(shape), tuple(classes)
-    )
+        network = _network(recipe, told | {"classes": len(condition.classes)}, **parts)
+    denoiser = recipe.build("process", network=network, vocab=told.get("vocab"), **parts)
+    model = Model(recipe, condition, denoiser, codec, recipe.build("sampling"), tuple(shape), tuple(classes))
     model.wished(1, {})  # What could not be sampled is refused before it is trained.
     return model
+
+
+def _network(
+    recipe: Recipe, told: dict[str, Any], variance: Variance | None = None, **others: Any
+) -> torch.nn.Module:
+    """The network of a recipe, told what the data and the codec decide. Raises RecipeError where it needs to know other things."""
+    if variance is not None and "channels" in told:
+        told = told | {"outputs": told["channels"] * variance.outputs}
+    if missing := recipe.wanting("network", told):
+        network, codec = (recipe.sections[section]["kind"] for section in ("network", "codec"))
+        raise RecipeError(
+            f"network.kind {network!r} must know {' and '.join(missing)}, and the codec {codec!r} tells {', '.join(told)}; choose "
+            "a network for what the codec gives: unet, unet2d or dit for pictures and latents, tokens for tokens"
+        )
+    made: torch.nn.Module = recipe.build("network", **told)
+    return made
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TORCH) -> Model:

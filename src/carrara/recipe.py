@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from carrara.codecs import CODECS
 from carrara.conditions import CONDITIONS
 from carrara.data import DATASETS
+from carrara.denoisers import DENOISERS
 from carrara.errors import RecipeError, nearest
 from carrara.networks import NETWORKS
 from carrara.plugins import find
@@ -39,6 +40,7 @@ ROOMS: dict[str, Mapping[str, Any]] = {
     "codec": CODECS,
     "condition": CONDITIONS,
     "network": NETWORKS,
+    "process": DENOISERS,
     "schedule": SCHEDULES,
     "prediction": PREDICTIONS,
     "weight": WEIGHTS,
@@ -51,8 +53,12 @@ ROOMS: dict[str, Mapping[str, Any]] = {
 SETTINGS: dict[str, type] = {"training": Training, "sampling": Sampling}
 """The sections that only set numbers."""
 
+PARTS = ("schedule", "prediction", "weight", "variance")
+"""The sections of which a process's denoiser is made, each where that takes a parameter of the name."""
+
 FROM_DATA: dict[str, frozenset[str]] = {
-    "network": frozenset({"channels", "size", "classes", "outputs"}),
+    "network": frozenset({"channels", "size", "classes", "outputs", "vocab", "length"}),
+    "process": frozenset({"network", "vocab", *PARTS}),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),
     "trainable": frozenset({"model", "times", "recipe", "dataset", "settings", "seed", "world"}),
@@ -66,6 +72,7 @@ DEFAULTS: dict[str, Any] = {
     "codec": {"kind": "pixels"},
     "condition": {"kind": "label"},
     "network": {"kind": "unet"},
+    "process": {"kind": "gaussian"},
     "schedule": {"kind": "flow"},
     "prediction": {"kind": "velocity"},
     "weight": {"kind": "flow"},
@@ -93,6 +100,12 @@ class Recipe:
         parameters = inspect.signature(target).parameters
         given = {name: value for name, value in from_data.items() if name in parameters}
         return target(**validated(section, target, options), **given)
+
+    def wanting(self, section: str, given: Iterable[str]) -> list[str]:
+        """What a section's class must be given by the caller, and is not among these names."""
+        parameters = inspect.signature(target_of(section, self.sections[section])).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty and p.name in FROM_DATA.get(section, ())]
+        return [name for name in needed if name not in set(given)]
 
     def measured(self, data_std: float) -> Recipe:
         """The recipe with its measured values put in."""
@@ -203,18 +216,32 @@ def check(content: Mapping[str, Any]) -> Recipe:
 
 
 def used(content: Mapping[str, Any]) -> list[str]:
-    """The sections that a recipe's trainable is made from: all of them, unless it says fewer in `sections`.
+    """The sections that a recipe's trainable is made from, all unless it says fewer in `sections`; of PARTS those of its process.
 
     Raises RecipeError for one that is given and would go unused.
     """
-    options = checked("trainable", content.get("trainable", DEFAULTS["trainable"]))
-    wanted = getattr(target_of("trainable", options), "sections", {*ROOMS, *SETTINGS})
+    wanted, unwanted = {*ROOMS, *SETTINGS}, dict[str, str]()
+    for section in ("trainable", "process"):
+        if section not in wanted:
+            continue
+        options = checked(section, content.get(section, DEFAULTS[section]))
+        needed = _needed(section, target_of(section, options))
+        unwanted |= dict.fromkeys(wanted - needed, f"{section} of kind {options['kind']!r}")
+        wanted &= needed
     for key in content:
-        if key not in {"name", "seed", *wanted}:
+        if key in unwanted:
             raise RecipeError(
-                f"the recipe has a section {key!r}, of which a trainable of kind {options['kind']!r} makes no use; leave it out"
+                f"the recipe has a section {key!r}, of which a {unwanted[key]} makes no use; leave it out"
             )
     return [key for key in (*ROOMS, *SETTINGS) if key in wanted]
+
+
+def _needed(section: str, target: Callable[..., Any]) -> set[str]:
+    """The sections that a trainable, or a process, leaves in use."""
+    every = {*ROOMS, *SETTINGS}
+    if section == "trainable":
+        return set(getattr(target, "sections", every))
+    return every - (set(PARTS) - set(inspect.signature(target).parameters))
 
 
 def checked(section: str, options: Any) -> dict[str, Any]:

@@ -26,3 +26,8 @@ class Pixels:
     def shape(self, media_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one x0, given that of one picture."""
         return media_shape
+
+    def told(self, media_shape: tuple[int, ...]) -> dict[str, int]:
+        """What a network is told of x0: its channels, and the longer of its sides."""
+        channels, height, width = media_shape
+        return {"channels": channels, "size": max(height, width)}
