@@ -27,7 +27,7 @@ from carrara.networks import NETWORKS
 from carrara.plugins import find
 from carrara.predictions import PREDICTIONS
 from carrara.sampling import Sampling
-from carrara.schedules import SCHEDULES
+from carrara.schedules import SCHEDULES, SURVIVALS
 from carrara.times import TRAIN_TIMES
 from carrara.training import TRAINABLES
 from carrara.training.settings import Training
@@ -39,7 +39,7 @@ ROOMS: dict[str, Mapping[str, Any]] = {
     "codec": CODECS,
     "condition": CONDITIONS,
     "network": NETWORKS,
-    "schedule": SCHEDULES,
+    "schedule": SCHEDULES | SURVIVALS,
     "prediction": PREDICTIONS,
     "weight": WEIGHTS,
     "variance": VARIANCES,
