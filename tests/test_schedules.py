@@ -13,10 +13,13 @@ from carrara.processes import Gaussian
 from carrara.schedules import (
     EDM,
     SCHEDULES,
+    SURVIVALS,
     Cosine,
     CosineBeta,
     Flow,
     LinearBeta,
+    MaskCosine,
+    Polynomial,
     ScaledLinearBeta,
     Schedule,
     Table,
@@ -24,8 +27,9 @@ from carrara.schedules import (
 )
 
 F64 = torch.float64
-CASES: dict[str, Schedule] = {name: make() for name, make in SCHEDULES.items()} | {
+CASES: dict[str, Schedule] = {name: make() for name, make in (SCHEDULES | SURVIVALS).items()} | {
     "edm, 3": EDM(3.0),
+    "polynomial, 3": Polynomial(3),
     "linear_beta, zero terminal": LinearBeta(zero_terminal=True),
     "scaled_linear_beta, zero terminal": ScaledLinearBeta(zero_terminal=True),
     "linear_beta, 7 steps": LinearBeta(7, 0.01, 0.5),
@@ -53,7 +57,10 @@ def test_ends(schedule: Schedule) -> None:
 
 def test_which_schedules_end_in_pure_noise() -> None:
     names = {name for name, schedule in CASES.items() if schedule.zero_terminal}
-    assert names == {"flow", "cosine", "linear_beta, zero terminal", "scaled_linear_beta, zero terminal"}
+    assert names == {
+        "flow", "polynomial", "polynomial, 3", "mask_cosine", "cosine",
+        "linear_beta, zero terminal", "scaled_linear_beta, zero terminal",
+    }  # fmt: skip
 
 
 @each
@@ -160,9 +167,25 @@ def test_formulas_of_the_smooth_ones() -> None:
         (Flow(), 1 - t, t),
         (Cosine(), (math.pi * t / 2).cos(), (math.pi * t / 2).sin()),
         (EDM(3.0), torch.ones_like(t), 3 * t),
+        (Polynomial(3), 1 - t**3, t**3),
     ):
         torch.testing.assert_close(schedule.alpha(t), alpha, rtol=1e-9, atol=0)
         torch.testing.assert_close(schedule.sigma(t), sigma, rtol=1e-14, atol=0)
+
+
+def test_mask_cosine_is_maskgits_cosine_of_the_time_that_is_left() -> None:
+    t, schedule = inside(), MaskCosine()
+    torch.testing.assert_close(schedule.sigma(t), (math.pi * (1 - t) / 2).cos(), rtol=1e-9, atol=1e-15)
+    exact = [1 - math.sin(math.pi * 0.1 / 2), 2 * math.sin(math.pi * 1e-9 / 4) ** 2]
+    found = schedule.alpha(torch.tensor([0.1, 1 - 1e-9], dtype=F64))
+    torch.testing.assert_close(found, torch.tensor(exact, dtype=F64), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("name", SURVIVALS)
+def test_what_shows_and_what_does_not_is_everything(name: str) -> None:
+    t, schedule = inside(), CASES[name]
+    torch.testing.assert_close(schedule.alpha(t) + schedule.sigma(t), torch.ones_like(t), rtol=1e-15, atol=0)
+    assert schedule.zero_terminal
 
 
 # ------------------------------------------------------------------------------------------------------ tables
@@ -267,6 +290,9 @@ def test_impossible_schedules_are_refused() -> None:
     for sigma_max in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(InputError, match=r"sigma_max is .*must be positive and finite"):
             EDM(sigma_max)
+    for power in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(InputError, match=r"power is .*must be positive and finite"):
+            Polynomial(power)
     for make in (LinearBeta, ScaledLinearBeta, CosineBeta):
         for steps in (0, -1):
             with pytest.raises(InputError, match=f"a schedule of {steps} steps is not possible; give 1 or more"):

@@ -1,6 +1,7 @@
 """Data whose denoiser is known exactly: the judge of samplers, losses and likelihoods.
 
 For a mixture of isotropic Gaussians every noisy law q(x_t) is again such a mixture, so the best belief about x0 is a formula.
+For a few tokens the probability of every sequence fits into a table, and what is believed of a hidden one is a sum over it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carrara.beliefs import Point
+from carrara.beliefs import Point, Tokens
 from carrara.denoisers import Cond
+from carrara.errors import InputError
+from carrara.masking import Masked
 from carrara.processes import Gaussian, like
 from carrara.rng import Streams
 
@@ -75,3 +78,75 @@ class MixtureDenoiser:
         joint = mixture.weights.log() - 0.5 * (away.square().sum(-1) / variances + x_t.shape[1] * variances.log())
         gain = alpha * mixture.variances / variances
         return Point((joint.softmax(-1)[..., None] * (mixture.means + gain[..., None] * away)).sum(1))
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The probability of every sequence of L tokens, of K kinds: a table of L axes, each of size K."""
+
+    p: Tensor
+    """(K,) · L, float64, sum 1. Raises InputError for what is no such table."""
+
+    def __post_init__(self) -> None:
+        whole = self.p.ndim > 0 and len(set(self.p.shape)) == 1 and bool((self.p >= 0).all())
+        if not whole or not math.isclose(float(self.p.sum()), 1, abs_tol=1e-9):
+            raise InputError(
+                f"the table of shape {tuple(self.p.shape)} is no law of tokens: it needs an axis of the same size for each "
+                "position, no negative numbers and the sum 1"
+            )
+
+    @property
+    def length(self) -> int:
+        """L."""
+        return self.p.ndim
+
+    @property
+    def vocab(self) -> int:
+        """K."""
+        return self.p.shape[0]
+
+    @property
+    def entropy(self) -> float:
+        """In nats a sequence."""
+        return float(torch.special.entr(self.p).sum())
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p, (B,) for x int64 (B, L)."""
+        return self.p[tuple(x.T)].log()
+
+    def every(self) -> Tensor:
+        """All sequences, int64 (K^L, L), in the order of the flattened table."""
+        return torch.cartesian_prod(*[torch.arange(self.vocab)] * self.length).reshape(-1, self.length)
+
+    def sample(self, rng: Streams) -> Tensor:
+        """int64 (B, L) draws, row i from stream i."""
+        reached = self.p.double().flatten().cumsum(0)
+        return self.every()[
+            torch.searchsorted(reached, rng.uniform() * reached[-1], right=True).clamp(max=self.p.numel() - 1)
+        ]
+
+    def marginals(self, x_t: Tensor) -> Tensor:
+        """p(x0_i = k | what shows in x_t), float64 (B, L, K) for x_t int64 (B, L), K being the mask.
+
+        Where what shows is impossible, every token of the rest is as likely as another.
+        """
+        seen = torch.nn.functional.one_hot(x_t, self.vocab + 1).double()
+        fits = torch.where((x_t == self.vocab)[..., None], 1.0, seen[..., : self.vocab])
+        joint = torch.ones((len(x_t), *self.p.shape), dtype=torch.float64)
+        for i in range(self.length):
+            joint = joint * fits[:, i].reshape(len(x_t), *[1] * i, self.vocab, *[1] * (self.length - 1 - i))
+        possible = (joint * self.p).flatten(1).sum(1) > 0
+        joint = torch.where(possible.reshape(-1, *[1] * self.length), joint * self.p, joint)
+        each = [joint.sum([j + 1 for j in range(self.length) if j != i]) for i in range(self.length)]
+        return torch.stack([part / part.sum(1, keepdim=True) for part in each], 1)
+
+
+class TableDenoiser:
+    """The exact belief about each hidden token when the data's law is a table."""
+
+    def __init__(self, table: TokenTable, process: Masked) -> None:
+        self.table, self.process = table, process
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Tokens:
+        """Tokens(log p(x0_i | what shows in x_t)), float64, for x_t (B, L); it does not depend on t."""
+        return Tokens(self.table.marginals(x_t).log())

@@ -38,6 +38,23 @@ class Denoiser(Protocol):
         ...
 
 
+class Following(Protocol):
+    """What an autoregressive denoiser can do besides: read tokens one after the other, and remember what it has read.
+
+    (ids (B, m), cond, memory) -> (logits (B, m, K), memory): ids follow those that the memory holds, row j of the logits is about
+    the token after ids[:, j]. The memory is None at first, and the first id is then the mask, which stands for the beginning.
+    The memory is a value that is handed in and out; nothing is kept inside.
+    """
+
+    def __call__(self, ids: Tensor, cond: Cond | None, memory: Any) -> tuple[Tensor, Any]: ...
+
+
+def following(denoiser: Any) -> Following | None:
+    """The denoiser's `following`, where it has one."""
+    found: Following | None = getattr(denoiser, "following", None)
+    return found
+
+
 class Network(Protocol):
     """What a denoiser calls: raw output from x (B, C, *), level (B,) in [0, 1] and a condition.
 

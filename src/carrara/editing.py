@@ -10,13 +10,13 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from carrara.beliefs import Point
-from carrara.denoisers import Cond, Denoiser
+from carrara.denoisers import Cond, Denoiser, Following, following
 from carrara.errors import InputError, nearest
 from carrara.processes import Process, like
 from carrara.rng import Streams
@@ -97,10 +97,9 @@ class Thresholded:
         self.denoiser, self.kind, self.options = denoiser, kind, options
         self.process = denoiser.process
 
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Point:
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Any:
         """The bounded belief about x0 (B, *) given x_t at t."""
-        belief = self.denoiser(x_t, t, cond)
-        return Point(THRESHOLDS[self.kind](belief.x0, **self.options), belief.variance)
+        return self.denoiser(x_t, t, cond).bounded(partial(THRESHOLDS[self.kind], **self.options))
 
 
 def thresholded(denoiser: Denoiser, kind: str = "none", **options: float) -> Denoiser:
@@ -119,8 +118,8 @@ class Kept:
     """A denoiser that is told x0 where it is kept, and is sure of it there.
 
     A sampler holds what is certain at alpha x0 + sigma eps by itself, so the network sees the known places with just
-    the noise of their time, and they end at x0. What is known travels in the condition, with the samples it belongs to:
-    a sampler may ask for some of its batch.
+    the noise of their time, and they end at x0; a token that is kept shows from the beginning. What is known travels in the
+    condition, with the samples it belongs to: a sampler may ask for some of its batch.
 
     Source: Score-Based Generative Modeling through Stochastic Differential Equations, Song et al., 2021, appendix I.2,
     imputation; there x_t is replaced at every step, here the belief.
@@ -129,19 +128,27 @@ class Kept:
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser, self.process = denoiser, denoiser.process
 
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Point:
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Any:
         """The belief about x0 given x_t (B, *) at t: `denoiser`'s where `made` is True, `known` elsewhere (see `told`)."""
         if cond is None or not {KNOWN, MADE} <= cond.keys():
             raise InputError("what is kept was not told: give the condition that carrara.editing.told returns")
-        rest = {name: value for name, value in cond.items() if name not in (KNOWN, MADE)}
-        belief, made = self.denoiser(x_t, t, rest or None), cond[MADE]
-        x0 = torch.where(made, belief.x0, cond[KNOWN].to(belief.x0.dtype))
-        return Point(x0, None if belief.variance is None else belief.variance * made)
+        return self.denoiser(x_t, t, untold(cond)).told(cond[KNOWN], cond[MADE])
+
+    @property
+    def following(self) -> Following | None:
+        """The denoiser's own, where it has one: what is kept shows, so nothing is believed there."""
+        inner = following(self.denoiser)
+        return None if inner is None else lambda ids, cond, memory: inner(ids, untold(cond), memory)
 
 
 def told(cond: Cond | None, known: Tensor, made: Tensor) -> Cond:
-    """The condition with what `Kept` must know: known (B, *) float, and made, bool, which broadcasts over it."""
+    """The condition with what `Kept` must know: known (B, *), and made, bool, which broadcasts over it."""
     return {**(cond or {}), KNOWN: known, MADE: made}
+
+
+def untold(cond: Cond | None) -> Cond | None:
+    """The condition without it; None where nothing else is in it."""
+    return {name: value for name, value in (cond or {}).items() if name not in (KNOWN, MADE)} or None
 
 
 @dataclass(frozen=True)
@@ -149,9 +156,12 @@ class Edit:
     """What a walk changes, instead of making all of it from noise."""
 
     x0: Tensor
-    """(B, *) float: what is changed, one for each sample."""
+    """(B, *): what is changed, one for each sample."""
     made: Tensor | None = None
-    """bool (B, 1, H, W), or whatever has B rows and broadcasts over x0: True is made, False is kept. None: all is made."""
+    """bool (B, 1, H, W), of tokens (B, L), or whatever has B rows and broadcasts over x0: True is made, False is kept.
+
+    None: all is made.
+    """
     strength: float = 1.0
     """The share of the grid's steps that are walked, its last ones, in (0, 1]: 1 begins at t = 1."""
 
@@ -171,16 +181,9 @@ class Edit:
         """The end of the grid `times` (n + 1,) that is walked."""
         return times[-1 - walked(len(times) - 1, self.strength) :]
 
-    def begin(self, process: Process[Point], t: Tensor, rng: Streams) -> Tensor:
-        """x_t ~ q(x_t | x0), where the walk begins.
-
-        At t = 1 what a mask has made begins from the prior, and nothing there depends on x0. Each stream is drawn from
-        as for the prior alone, so the noise that follows is the same with a start and without.
-        """
-        x_t, _ = process.corrupt(self.x0, t, rng)
-        if self.made is None or t < 1:
-            return x_t
-        return torch.where(self.made, process.prior(self.x0.shape[1:], Streams(rng.seeds)), x_t)
+    def begin(self, process: Process[Any], t: Tensor, rng: Streams) -> Tensor:
+        """x_t, where the walk begins: see the process's `start`."""
+        return process.start(self.x0, t, self.made, rng)
 
     def keep(self, denoiser: Denoiser, cond: Cond | None) -> tuple[Denoiser, Cond | None]:
         """The denoiser and the condition with what is kept; as they were where all is made."""

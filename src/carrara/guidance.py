@@ -9,14 +9,17 @@ network it is autoguidance (Karras et al., 2024).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from carrara.beliefs import Point
-from carrara.denoisers import Cond, Denoiser
+from carrara.beliefs import Tokens
+from carrara.denoisers import Cond, Denoiser, Following, following
 from carrara.errors import InputError
+
+NO_CONDITION = "classifier-free guidance needs a condition to go towards; give a label or a prompt, or scale 1"
 
 
 class Guided:
@@ -46,36 +49,54 @@ class Guided:
         self.process = denoiser.process
 
     def __call__(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Any:
-        """The guided belief about x0 at the scalar time t; outside the interval, and at scale 1, the denoiser's own."""
-        if t.ndim:
-            raise InputError(f"guidance acts at one time for the whole batch; t has the shape {tuple(t.shape)}")
-        if self.scale == 1 or not self.interval[0] <= float(t) <= self.interval[1]:
+        """The guided belief about x0 at t, a scalar or (B,); outside the interval, and at scale 1, the denoiser's own."""
+        acts = (t >= self.interval[0]) & (t <= self.interval[1])
+        if self.scale == 1 or not acts.any():
             return self.denoiser(x_t, t, cond)
         strong, weak = self._both(x_t, t, cond)
-        guided = strong.extrapolate(weak, self.scale)
-        return _rescaled(guided, strong, self.rescale) if self.rescale else guided
+        guided = strong.extrapolate(weak, self.scale if acts.all() else torch.where(acts, self.scale, 1.0))
+        return guided.rescaled(strong, self.rescale) if self.rescale else guided
+
+    @property
+    def following(self) -> Following | None:
+        """The denoiser's, guided, where it has one and guidance by the null condition acts all along; else None."""
+        inner = following(self.denoiser)
+        if self.scale == 1 or inner is None:
+            return inner
+        always = self.interval == (0.0, 1.0) and self.weak is None and not self.rescale
+        return _GuidedFollowing(self, inner) if always else None
 
     def _both(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Any, Any]:
         if self.weak is not None:
             return self.denoiser(x_t, t, cond), self.weak(x_t, t, cond)
-        assert self.null is not None
         if cond is None:
-            raise InputError(
-                "classifier-free guidance needs a condition to go towards; give a label or a prompt, or scale 1"
-            )
-        # A sampler may ask for a part of the batch; the null is the same for every sample.
-        both = {name: torch.cat([cond[name], self.null[name][: len(x_t)]]) for name in cond}
-        strong, weak = self.denoiser(torch.cat([x_t, x_t]), t, both).halves()
+            raise InputError(NO_CONDITION)
+        both = self._conditions(cond, len(x_t))
+        strong, weak = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]) if t.ndim else t, both).halves()
         return strong, weak
+
+    def _conditions(self, cond: Cond, count: int) -> Cond:
+        """The condition and below it the null one. A sampler may ask for a part of the batch; the null is the same for all."""
+        assert self.null is not None
+        return {name: torch.cat([cond[name], self.null[name][:count]]) for name in cond}
+
+
+@dataclass(frozen=True)
+class _GuidedFollowing:
+    """`Following` under the condition and under the null one at once, with a memory of twice the batch."""
+
+    guided: Guided
+    inner: Following
+
+    def __call__(self, ids: Tensor, cond: Cond | None, memory: Any) -> tuple[Tensor, Any]:
+        if cond is None:
+            raise InputError(NO_CONDITION)
+        both = self.guided._conditions(cond, len(ids))
+        logits, memory = self.inner(torch.cat([ids, ids]), both, memory)
+        strong, weak = Tokens.of(logits).halves()
+        return strong.extrapolate(weak, self.guided.scale).logp, memory
 
 
 def guided(denoiser: Denoiser, scale: float, null: Cond | None = None, **options: Any) -> Guided:
     """`denoiser` guided with this scale; the options are Guided's."""
     return Guided(denoiser, scale, null, **options)
-
-
-def _rescaled(guided: Point, strong: Point, share: float) -> Point:
-    """x0 scaled by share · std(strong) / std(guided) + (1 − share), standard deviations over each sample's numbers."""
-    axes = tuple(range(1, guided.x0.ndim))
-    ratio = strong.x0.std(axes, keepdim=True) / guided.x0.std(axes, keepdim=True).clamp(min=1e-12)
-    return Point(guided.x0 * (share * ratio + 1 - share), guided.variance)

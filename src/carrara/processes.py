@@ -3,8 +3,10 @@
     corrupt     x_t ~ q(x_t | x0)                        the one-step closed form of the forward process
     step        x_s ~ q(x_s | x_t, x0),  s < t           the posterior, given a belief about x0
     prior       x_1, as it is before any step back
+    start       x_t where a given x0 is changed, in part or all of it
 
-A process has no weights. The samplers know nothing but these three verbs.
+A process has no weights. A sampler that knows nothing but these verbs walks every process. Noise of numbers is here, the masks of
+tokens are in masking.py.
 """
 
 from __future__ import annotations
@@ -22,12 +24,20 @@ from carrara.schedules import Level, Schedule
 
 B = TypeVar("B", bound=Belief, contravariant=True)
 
+NUMBERS, TOKENS = "numbers", "tokens"
+"""What x0 may be made of."""
+
 
 class Process(Protocol, Generic[B]):
     """The forward corruption and its reverse, for Gaussian noise as for any other."""
 
     @property
     def schedule(self) -> Schedule: ...
+
+    @property
+    def made_of(self) -> str:
+        """What x0 is made of: NUMBERS or TOKENS."""
+        ...
 
     def prior(self, shape: Sequence[int], rng: Streams) -> Tensor:
         """x_1 of shape (B, *shape), row i from stream i."""
@@ -51,6 +61,10 @@ class Process(Protocol, Generic[B]):
 
         `temperature` multiplies what is drawn: at 0 the posterior's mean is taken for a draw from it.
         """
+        ...
+
+    def start(self, x0: Tensor, t: Tensor, made: Tensor | None, rng: Streams) -> Tensor:
+        """x_t where a walk begins that changes x0 (B, *) where `made` (bool, broadcasts over it) is True; None: everywhere."""
         ...
 
     def shown(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -114,6 +128,8 @@ class Gaussian:
     Diffusion Models, Kingma et al., 2021, appendix A.
     """
 
+    made_of = NUMBERS
+
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self._exploding = schedule.exploding
@@ -135,6 +151,17 @@ class Gaussian:
     def mix(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """alpha(t) x0 + sigma(t) eps."""
         return like(self.schedule.alpha(t), x0) * x0 + like(self.schedule.sigma(t), x0) * eps
+
+    def start(self, x0: Tensor, t: Tensor, made: Tensor | None, rng: Streams) -> Tensor:
+        """x_t ~ q(x_t | x0).
+
+        At t = 1 what is made begins from the prior, and nothing there depends on x0. Each stream is drawn from as for the
+        prior alone, so the noise that follows is the same with a start and without.
+        """
+        x_t, _ = self.corrupt(x0, t, rng)
+        if made is None or t < 1:
+            return x_t
+        return torch.where(made, self.prior(x0.shape[1:], Streams(rng.seeds)), x_t)
 
     def eps(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """The noise that x_t holds if x0 is the data: (x_t − alpha x0) / sigma, t > 0."""

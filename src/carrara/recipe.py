@@ -28,7 +28,7 @@ from carrara.networks import NETWORKS
 from carrara.plugins import find
 from carrara.predictions import PREDICTIONS
 from carrara.sampling import Sampling
-from carrara.schedules import SCHEDULES
+from carrara.schedules import SCHEDULES, SURVIVALS
 from carrara.times import TRAIN_TIMES
 from carrara.training import TRAINABLES
 from carrara.training.settings import Training
@@ -41,7 +41,7 @@ ROOMS: dict[str, Mapping[str, Any]] = {
     "condition": CONDITIONS,
     "network": NETWORKS,
     "process": DENOISERS,
-    "schedule": SCHEDULES,
+    "schedule": SCHEDULES | SURVIVALS,
     "prediction": PREDICTIONS,
     "weight": WEIGHTS,
     "variance": VARIANCES,

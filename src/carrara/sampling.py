@@ -17,6 +17,7 @@ from carrara.errors import InputError, nearest
 from carrara.grids import check_tunable, given
 from carrara.guidance import guided
 from carrara.plugins import find
+from carrara.processes import NUMBERS, TOKENS
 from carrara.rng import Streams
 from carrara.samplers import SAMPLERS, Sampler, Step
 from carrara.schedules import Schedule
@@ -58,7 +59,7 @@ class Sampling:
     def entry(self) -> Sampler:
         """The sampler. Raises InputError for an unknown name, with the nearest spelling."""
         found = find("sampler", self.sampler, SAMPLERS)
-        return found if isinstance(found, Sampler) else Sampler(found, order=1)
+        return found if isinstance(found, Sampler) else Sampler(found, order=1, made_of=(NUMBERS, TOKENS))
 
     def changed(self, **changes: Any) -> Sampling:
         """These settings with those that are not None put in their place."""
@@ -98,6 +99,7 @@ class Sampling:
 
     def check(self, denoiser: Denoiser, condition: Condition) -> None:
         """Raises InputError where this denoiser cannot be walked with this condition, before anything is computed."""
+        self.entry().check(self.sampler, denoiser.process)
         self.check_times(denoiser.process.schedule)
         self.guide(denoiser, condition.null(1))
 
@@ -123,6 +125,7 @@ class Sampling:
     ) -> Iterator[Step]:
         """The Steps of one batch of len(seeds) samples, each x0 of this shape, from where it begins to t = 0."""
         rng, process = Streams(seeds), denoiser.process
+        self.entry().check(self.sampler, process)
         device = getattr(denoiser, "device", torch.device("cpu"))
         x = self.begin(process, shape, rng, edit).to(device)
         null = moved(condition.null(len(seeds)), device)

@@ -7,6 +7,9 @@ sigma is far below what float32 resolves beside 1. A table of T discrete steps i
 between its knots.
 
 A variance-preserving schedule (alpha² + sigma² = 1) is one function, its angle: alpha = cos(angle), sigma = sin(angle).
+
+Where tokens are masked, alpha is the probability that one still shows and sigma that it does not, so alpha + sigma = 1:
+`Flow`, `Polynomial` and `MaskCosine`.
 """
 
 from __future__ import annotations
@@ -124,6 +127,58 @@ class Flow(Schedule):
 
     def inverse(self, logsnr: Tensor) -> Tensor:
         return torch.sigmoid(-logsnr / 2)
+
+
+class Polynomial(Schedule):
+    """alpha = 1 − t^power, sigma = t^power: of tokens, the share that still shows; `Flow` is its power 1.
+
+    Source: Simplified and Generalized Masked Diffusion for Discrete Data, Shi et al., 2024, table 4; MaskGIT's square and cubic.
+    """
+
+    def __init__(self, power: float = 2.0) -> None:
+        if not 0 < power < math.inf:
+            raise InputError(f"power is {power}; it must be positive and finite (1 is the straight schedule)")
+        self.power = float(power)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        # Near t = 1 the difference cancels.
+        return torch.where(t < 0.5, 1 - self.sigma(t), -torch.expm1(self.power * t.clamp(min=0.5).log()))
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t**self.power
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return -self.sigma_dot(t)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return self.power * t ** (self.power - 1)
+
+    def inverse(self, logsnr: Tensor) -> Tensor:
+        return torch.sigmoid(-logsnr / 2) ** (1 / self.power)
+
+
+class MaskCosine(Schedule):
+    """alpha = 1 − sin(π t / 2), sigma = sin(π t / 2): few tokens are shown at first, many at the end.
+
+    Source: MaskGIT: Masked Generative Image Transformer, Chang et al., 2022, section 3.3, whose cos(π r / 2) at r = 1 − t it is.
+    """
+
+    def alpha(self, t: Tensor) -> Tensor:
+        # Near t = 1 the difference cancels: 1 − cos(y) = 2 sin²(y / 2) with y = π (1 − t) / 2; at 0 the square is not quite 1.
+        return torch.where(t < 0.5, 1 - self.sigma(t), 2 * torch.sin(HALF_PI / 2 * (1 - t)) ** 2)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sin(HALF_PI * t)
+
+    def alpha_dot(self, t: Tensor) -> Tensor:
+        return -self.sigma_dot(t)
+
+    def sigma_dot(self, t: Tensor) -> Tensor:
+        return HALF_PI * torch.sin(HALF_PI * (1 - t))
+
+    def inverse(self, logsnr: Tensor) -> Tensor:
+        alpha, sigma = torch.sigmoid(logsnr / 2), torch.sigmoid(-logsnr / 2)
+        return torch.atan2(sigma, (alpha * (1 + sigma)).sqrt()) / HALF_PI
 
 
 class EDM(Schedule):
@@ -302,3 +357,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
     "scaled_linear_beta": ScaledLinearBeta,
     "cosine_beta": CosineBeta,
 }
+"""Of Gaussian noise, by name."""
+
+SURVIVALS: dict[str, type[Schedule]] = {"flow": Flow, "polynomial": Polynomial, "mask_cosine": MaskCosine}
+"""Of masks, by name: those with alpha + sigma = 1 and alpha(1) = 0."""

@@ -13,13 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from carrara.errors import InputError
+from carrara.processes import NUMBERS, TOKENS
 from carrara.samplers.adaptive import adaptive
 from carrara.samplers.ancestral import ancestral, consistency, ddim
+from carrara.samplers.confidence import confidence
 from carrara.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_2s
+from carrara.samplers.left_to_right import left_to_right
 from carrara.samplers.multistep import adams, deis, dpmpp_3m, lms, multistep, unipc
 from carrara.samplers.ode import euler, heun
-from carrara.samplers.step import Step, pairs
+from carrara.samplers.revealing import cached, first_hitting
+from carrara.samplers.step import Step, of, pairs
 from carrara.samplers.stochastic import churn, euler_ancestral, euler_maruyama, langevin, restart
 
 
@@ -30,17 +36,31 @@ class Sampler:
     walk: Callable[..., Iterator[Step]]
     """The generator."""
     order: int
-    """The order of convergence: of the path where no noise is added, of the law's moments where it is; 0: none is claimed."""
+    """The order of convergence: of the path where no noise is added, of the law's moments where it is, of the law of tokens.
+
+    0: none is claimed, or there is no error that more steps would make smaller.
+    """
     evaluations: int | None = 1
     """Evaluations of the denoiser a step, of which the one that ends at t = 0 may do with fewer; None: it depends."""
     stochastic: bool = False
     """Whether noise is added on the way."""
     returns: bool = False
     """Whether it goes back to more noise on the way, so that the belief of a step is not the one held at its t."""
+    made_of: tuple[str, ...] = (NUMBERS,)
+    """What the x0 of a process that it walks may be made of."""
+
+    def check(self, name: str, process: Any) -> None:
+        """Raises InputError where this sampler, called so, does not walk this process."""
+        found = getattr(process, "made_of", NUMBERS)
+        if found not in self.made_of:
+            raise InputError(
+                f"the sampler {name!r} walks {' and '.join(self.made_of)}, and this model makes {found}; "
+                f"choose one of {', '.join(over(found))}"
+            )
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "ancestral": Sampler(ancestral, order=1, stochastic=True),
+    "ancestral": Sampler(ancestral, order=1, stochastic=True, made_of=(NUMBERS, TOKENS)),
     "consistency": Sampler(consistency, order=0, stochastic=True),
     "ddim": Sampler(ddim, order=1),
     "euler": Sampler(euler, order=1),
@@ -59,7 +79,17 @@ SAMPLERS: dict[str, Sampler] = {
     "restart": Sampler(restart, order=2, evaluations=None, stochastic=True, returns=True),
     "langevin": Sampler(langevin, order=1, evaluations=2, stochastic=True),
     "adaptive": Sampler(adaptive, order=5, evaluations=None),
+    "cached": Sampler(cached, order=1, evaluations=None, stochastic=True, made_of=(TOKENS,)),
+    "confidence": Sampler(confidence, order=0, stochastic=True, made_of=(TOKENS,)),
+    "first_hitting": Sampler(first_hitting, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
+    "left_to_right": Sampler(left_to_right, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
 }
+
+
+def over(made_of: str) -> dict[str, Sampler]:
+    """The samplers that walk NUMBERS, or TOKENS, by name."""
+    return {name: sampler for name, sampler in SAMPLERS.items() if made_of in sampler.made_of}
+
 
 __all__ = [
     "SAMPLERS",
@@ -68,7 +98,9 @@ __all__ = [
     "adams",
     "adaptive",
     "ancestral",
+    "cached",
     "churn",
+    "confidence",
     "consistency",
     "ddim",
     "deis",
@@ -79,10 +111,14 @@ __all__ = [
     "euler",
     "euler_ancestral",
     "euler_maruyama",
+    "first_hitting",
     "heun",
     "langevin",
+    "left_to_right",
     "lms",
     "multistep",
+    "of",
+    "over",
     "pairs",
     "restart",
     "unipc",

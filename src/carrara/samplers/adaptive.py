@@ -9,9 +9,10 @@ from torch import Tensor
 
 from carrara.denoisers import Cond, Denoiser
 from carrara.errors import InputError
+from carrara.processes import NUMBERS
 from carrara.rng import Streams
 from carrara.samplers.levels import level
-from carrara.samplers.step import Step, pairs
+from carrara.samplers.step import Step, of, pairs
 
 METHODS = ("RK23", "RK45", "DOP853")
 
@@ -39,6 +40,7 @@ def adaptive(
         raise InputError(f"the method is {method!r}; it is one of {', '.join(METHODS)}")
     if not (rtol > 0 and atol > 0):
         raise InputError(f"the tolerances must be positive; given rtol = {rtol} and atol = {atol}")
+    of(NUMBERS, denoiser.process)
     for index, t, s in pairs(times):
         belief = denoiser(x, t, cond)
         if s > 0:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from carrara.denoisers import Cond, Denoiser
 from carrara.errors import InputError
+from carrara.processes import NUMBERS
 from carrara.rng import Streams
 from carrara.samplers.levels import hold, walk
-from carrara.samplers.step import Step, pairs
+from carrara.samplers.step import Step, of, pairs
 
 
 @torch.no_grad()
@@ -29,6 +30,7 @@ def ancestral(
 
     On the grid t = i/T with Gaussian noise it is DDPM's Algorithm 2 (with the posterior's variance); eta < 1 adds less
     noise, eta = 0 none. `temperature` 0 takes the posterior's mean for a draw from it, which loses the noise it needs.
+    Of tokens, `temperature` is that of each draw.
 
     Source: Denoising Diffusion Probabilistic Models, Ho et al., 2020, algorithm 2.
     """
@@ -46,7 +48,7 @@ def ddim(
 
     Source: Denoising Diffusion Implicit Models, Song et al., 2021, eq. 12.
     """
-    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+    for index, t, s, at_t, at_s in walk(denoiser.process, times):
         belief = denoiser(x, t, cond)
         x = hold(x, belief.x0, at_t, at_s)
         yield Step(index, t, s, x, belief)
@@ -65,6 +67,7 @@ def consistency(
     """
     if rng is None:
         raise InputError("consistency adds noise and needs the samples' random streams: pass rng")
+    of(NUMBERS, denoiser.process)
     for index, t, s in pairs(times):
         belief = denoiser(x, t, cond)
         x = denoiser.process.corrupt(belief.x0, s, rng)[0] if s > 0 else belief.x0

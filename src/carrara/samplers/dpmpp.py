@@ -28,7 +28,7 @@ def dpmpp_2s(
     Source: DPM-Solver++, Lu et al., 2022, algorithm 1 with r = 1/2.
     """
     schedule = denoiser.process.schedule
-    for index, t, s, at_t, at_s in walk(schedule, times):
+    for index, t, s, at_t, at_s in walk(denoiser.process, times):
         belief = denoiser(x, t, cond)
         x0 = belief.x0
         if s > 0:
@@ -49,7 +49,7 @@ def dpmpp_2m(
     Source: DPM-Solver++, Lu et al., 2022, algorithm 2.
     """
     previous: tuple[Level, Tensor] | None = None
-    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+    for index, t, s, at_t, at_s in walk(denoiser.process, times):
         belief = denoiser(x, t, cond)
         x, previous = hold(x, ahead(belief.x0, previous, at_t, at_s), at_t, at_s), (at_t, belief.x0)
         yield Step(index, t, s, x, belief)
@@ -78,7 +78,7 @@ def dpmpp_2m_sde(
     if eta and rng is None:
         raise InputError("dpmpp_2m_sde adds noise and needs the samples' random streams: pass rng, or eta = 0")
     previous: tuple[Level, Tensor] | None = None
-    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+    for index, t, s, at_t, at_s in walk(denoiser.process, times):
         belief = denoiser(x, t, cond)
         x0, previous = ahead(belief.x0, previous, at_t, at_s), (at_t, belief.x0)
         h = at_s.lam - at_t.lam

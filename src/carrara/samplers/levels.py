@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from carrara.processes import NUMBERS
+from carrara.samplers.step import of
 from carrara.schedules import Level, Schedule
 
 
-def walk(schedule: Schedule, times: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Level, Level]]:
-    """(index, t, s, level at t, level at s) for each step of the grid."""
-    known = schedule.levels(times)
+def walk(process: Any, times: Tensor) -> Iterator[tuple[int, Tensor, Tensor, Level, Level]]:
+    """(index, t, s, level at t, level at s) for each step of the grid. Raises InputError for a process of tokens."""
+    known = of(NUMBERS, process).schedule.levels(times)
     for index in range(len(times) - 1):
         yield index, times[index], times[index + 1], known[index], known[index + 1]
 

@@ -84,7 +84,7 @@ def multistep(
     variable = _checked(quantity, clock, order, corrector)
     memory: list[Value] = []
     before: Tensor | None = None
-    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+    for index, t, s, at_t, at_s in walk(denoiser.process, times):
         belief = denoiser(x, t, cond)
         if corrector and before is not None:
             begun, *earlier = memory

@@ -29,7 +29,7 @@ def euler(
     Source: Elucidating the Design Space of Diffusion-Based Generative Models, Karras et al., 2022, eq. 1.
     """
     process = denoiser.process
-    for index, t, s, at_t, at_s in walk(process.schedule, times):
+    for index, t, s, at_t, at_s in walk(process, times):
         belief = denoiser(x, t, cond)
         x = process.follow(x, process.slope(x, belief, at_t), at_t, at_s)
         yield Step(index, t, s, x, belief)
@@ -43,7 +43,7 @@ def heun(
 
     Source: Karras et al., 2022, algorithm 1.
     """
-    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+    for index, t, s, at_t, at_s in walk(denoiser.process, times):
         x, belief = heun_step(denoiser, x, t, s, at_t, at_s, cond)
         yield Step(index, t, s, x, belief)
 

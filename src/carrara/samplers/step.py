@@ -5,24 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor
 
-from carrara.beliefs import Belief
+from carrara.beliefs import Shown
+from carrara.errors import InputError
+from carrara.processes import NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step from t to s < t: x at s, and the belief about x0 that was held at t."""
+    """One step from t to s < t, scalars: x at s, and the belief about x0 that was held at t."""
 
     index: int
     t: Tensor
     s: Tensor
     x: Tensor
-    belief: Belief
+    belief: Shown
 
 
 def pairs(times: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(index, t, s) for each step of the grid: its neighbours, scalars of float64."""
     for index, (t, s) in enumerate(pairwise(times)):
         yield index, t, s
+
+
+def of(made_of: str, process: Any) -> Any:
+    """The process, if its x0 is made of this, NUMBERS or TOKENS. Raises InputError where it is not."""
+    found = getattr(process, "made_of", NUMBERS)
+    if found != made_of:
+        raise InputError(
+            f"this sampler walks {made_of}, and the process {type(process).__name__} is one of {found}; choose one of "
+            f"carrara.samplers.over({found!r})"
+        )
+    return process

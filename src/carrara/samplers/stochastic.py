@@ -36,7 +36,7 @@ def euler_ancestral(
     if not 0 <= eta <= 1:
         raise InputError(f"eta is {eta}; it must lie in [0, 1], from no new noise to the posterior's own")
     rng = _needed(rng, "euler_ancestral") if eta else rng
-    for index, t, s, at_t, at_s in walk(denoiser.process.schedule, times):
+    for index, t, s, at_t, at_s in walk(denoiser.process, times):
         belief = denoiser(x, t, cond)
         ratio = math.exp(2 * (at_t.lam - at_s.lam))
         x = hold(x, belief.x0, at_t, Level(at_s.alpha, at_s.sigma * math.sqrt(1 - eta**2 + eta**2 * ratio)))
@@ -69,7 +69,7 @@ def euler_maruyama(
     if not eta >= 0:
         raise InputError(f"eta is {eta}; it is 0 (no noise) or more, 1 being the reverse SDE")
     process, rng = denoiser.process, _needed(rng, "euler_maruyama")
-    for index, t, s, at_t, at_s in walk(process.schedule, times):
+    for index, t, s, at_t, at_s in walk(process, times):
         belief = denoiser(x, t, cond)
         if s > 0:
             eps = (x - at_t.alpha * belief.x0) / at_t.sigma
@@ -105,7 +105,7 @@ def churn(
     """
     process, rng = denoiser.process, _needed(rng, "churn")
     gamma, top = min(amount / (len(times) - 1), math.sqrt(2) - 1), level(process.schedule, times[0])
-    for index, t, s, at_t, at_s in walk(process.schedule, times):
+    for index, t, s, at_t, at_s in walk(process, times):
         start, at_start = t, at_t
         if at_t.alpha > 0 and ratio_min <= at_t.sigma / at_t.alpha <= ratio_max and gamma > 0:
             start = between(process.schedule, max(at_t.lam - math.log1p(gamma), top.lam))
@@ -142,11 +142,11 @@ def restart(
         )
     known = process.schedule.levels(times)
     top, bottom = _last_above(known, ratio_max), _last_above(known, ratio_min)
-    for index, t, s, at_t, at_s in walk(process.schedule, times):
+    for index, t, s, at_t, at_s in walk(process, times):
         x, belief = heun_step(denoiser, x, t, s, at_t, at_s, cond)
         for _ in range(repeats if index + 1 == bottom > top else 0):
             x = process.renoise(x, s, times[top], rng)
-            for _, high, low, at_high, at_low in walk(process.schedule, times[top : bottom + 1]):
+            for _, high, low, at_high, at_low in walk(process, times[top : bottom + 1]):
                 x, _ = heun_step(denoiser, x, high, low, at_high, at_low, cond)
         yield Step(index, t, s, x, belief)
 
@@ -173,7 +173,7 @@ def langevin(
     if not strength >= 0:
         raise InputError(f"strength is {strength}; it is 0 (no corrector) or more")
     process, rng = denoiser.process, _needed(rng, "langevin")
-    for index, t, s, at_t, at_s in walk(process.schedule, times):
+    for index, t, s, at_t, at_s in walk(process, times):
         belief = denoiser(x, t, cond)
         x = process.step(x, belief, t, s, rng, eta=eta)
         if s > 0:

@@ -1,0 +1,69 @@
+"""Likelihoods of tokens: what a denoiser says of log P(x0), in nats a sequence.
+
+    −log P(x0) ≤ ∫ E[Σ over what is hidden of −log p(x0_i | x_t)] dsigma / sigma      `token_bound`, of masked diffusion
+    −log P(x0) = Σ_i −log p(x0_i | x0_<i)                                             `token_log_likelihood`, of one order
+
+The bound is an equality where the denoiser is exact, at every x0 by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carrara.denoisers import Cond, Denoiser
+from carrara.errors import InputError
+from carrara.rng import Streams
+from carrara.tokens import AutoregressiveDenoiser
+
+F64 = torch.float64
+
+
+@dataclass(frozen=True)
+class TokenBound:
+    """An unbiased estimate of the bound on −log P(x0), (B,) float64 nats a sequence."""
+
+    nats: Tensor
+    standard_error: Tensor | None
+    """(B,): of each estimate, from the differences of neighbouring draws, rather too large than too small; None for one draw."""
+
+
+@torch.no_grad()
+def token_bound(denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams, n: int = 16) -> TokenBound:
+    """The bound of x0 int64 (B, L) from `n` evaluations of the denoiser, each at another share of hidden tokens.
+
+    In sigma, what is hidden, the integrand knows nothing of the schedule; the n shares are (j + u_j) / n, u_j from each sample's
+    own stream. The denoiser must be in evaluation mode. Raises InputError for fewer than 1 draw.
+
+    Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024, eq. 10.
+    """
+    if n < 1:
+        raise InputError(f"{n} draws were asked for; the estimate needs at least 1")
+    draws = torch.stack([_draw(denoiser, x0, cond, (j + rng.uniform()) / n, rng) for j in range(n)])
+    spread = draws.diff(dim=0).square().mean(0) / 2
+    return TokenBound(draws.mean(0), (spread / n).sqrt() if n > 1 else None)
+
+
+@torch.no_grad()
+def token_log_likelihood(denoiser: AutoregressiveDenoiser, x0: Tensor, cond: Cond | None = None) -> Tensor:
+    """log P(x0) of x0 int64 (B, L), exactly: (B,) float64 nats a sequence, in one evaluation.
+
+    The denoiser must be in evaluation mode. Raises InputError for a denoiser that is not autoregressive.
+    """
+    if not isinstance(denoiser, AutoregressiveDenoiser):
+        raise InputError(
+            f"{type(denoiser).__name__} shows tokens in every order, so its likelihood has no formula; token_bound bounds it"
+        )
+    return -denoiser.nats(x0, x0, torch.zeros((), dtype=F64), cond).double().sum(1)
+
+
+def _draw(denoiser: Denoiser, x0: Tensor, cond: Cond | None, share: Tensor, rng: Streams) -> Tensor:
+    """1 / sigma · Σ of the nats of what is hidden in one x_t, where a share sigma (B,) of it is: (B,) float64."""
+    # No time is exactly 0, where nothing is hidden and the factor is infinite.
+    share = share.clamp(min=2**-53)
+    t = denoiser.process.when(share)
+    x_t, hidden = denoiser.process.corrupt(x0, t, rng)
+    logp = denoiser(x_t, t, cond).logp.gather(-1, x0[..., None])[..., 0].double()
+    return -torch.where(hidden, logp, 0.0).sum(1) / share.to(x0.device)

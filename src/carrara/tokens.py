@@ -1,0 +1,140 @@
+"""Denoisers of tokens: a network's logits become a belief about x0, and a loss.
+
+    MaskedDenoiser           a network that sees all of x_t; trained where tokens are hidden
+    AutoregressiveDenoiser   a causal network, whose output at each position sees what comes before: one order of showing, exactly
+
+Both are called as every denoiser is, `denoiser(x_t, t, cond) -> Tokens`. The network gives logits for the K tokens that exist,
+so the mask has no probability; and what shows is believed with probability 1, whatever the network says there (MDLM's SUBS).
+
+Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024, section 3.2.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carrara.beliefs import Tokens
+from carrara.denoisers import Cond, Following, Network
+from carrara.errors import InputError, nearest
+from carrara.masking import Masked
+from carrara.processes import like
+from carrara.rng import Streams
+
+TokenWeight = Callable[[Masked, Tensor, Tensor, Tensor], Tensor]
+"""(process, nats (B, L), hidden bool (B, L), t (B,)) -> losses (B,)."""
+
+
+def nelbo(process: Masked, nats: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
+    """−alpha′ / (1 − alpha) · Σ of the nats that are hidden / L: its mean over t uniform in (0, 1] bounds −log p / L.
+
+    Source: MDLM, Sahoo et al., 2024, eq. 10; Shi et al., 2024, eq. 5.
+    """
+    return like(process.rate(t), nats) * (nats * hidden).mean(1)
+
+
+def mean(process: Masked, nats: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
+    """The mean of the nats that are hidden, 0 where none is: every hidden token counts alike within its sample.
+
+    Source: MaskGIT, Chang et al., 2022, eq. 1.
+    """
+    return (nats * hidden).sum(1) / hidden.sum(1).clamp(min=1)
+
+
+TOKEN_WEIGHTS: dict[str, TokenWeight] = {"nelbo": nelbo, "mean": mean}
+
+
+class TokenDenoiser(nn.Module):
+    """What denoisers of tokens share: a network, a process, and the belief that a network's logits are."""
+
+    def __init__(self, network: nn.Module, process: Masked) -> None:
+        super().__init__()
+        self.network = network
+        self.process = process
+        self.backend: Network | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.parameters()).device
+
+    def forward(self, x_t: Tensor, t: Tensor, cond: Cond | None = None) -> Tokens:
+        """The belief about x0 given x_t int64 (B, L) at t, a scalar or (B,): sure of what shows, float32."""
+        return Tokens.of(self.logits(x_t, t, cond)).told(x_t, self.process.hidden(x_t))
+
+    def logits(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
+        """The network's output (B, L, K) at x_t. Raises InputError where it is not of the process's vocabulary."""
+        level = self.process.level(t).to(dtype=torch.float32, device=x_t.device).expand(len(x_t))
+        out = self._computes()(x_t, level, cond)
+        wanted = (*x_t.shape, self.process.vocab)
+        if out.shape != wanted:
+            raise InputError(
+                f"the network gives {tuple(out.shape)}, and a belief about {self.process.vocab} tokens at each position is "
+                f"{wanted}; make the network with the codec's vocab"
+            )
+        return out
+
+    def nats(self, x_t: Tensor, x0: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
+        """−log p(x0) of each position by itself at x_t, by the network, shown or not: (B, L) float32."""
+        logits = self.logits(x_t, t, cond)
+        return F.cross_entropy(logits.flatten(0, 1).float(), x0.flatten(), reduction="none").view_as(x0)
+
+    def _computes(self) -> Network:
+        """The backend, where there is one and only values are asked for; in training and for gradients the network."""
+        if self.backend is None or self.training or torch.is_grad_enabled():
+            network: Network = self.network
+            return network
+        return self.backend
+
+
+class MaskedDenoiser(TokenDenoiser):
+    """A network that has learned to say what is hidden."""
+
+    def __init__(self, network: nn.Module, process: Masked, weight: str = "nelbo") -> None:
+        """`weight`: a name in TOKEN_WEIGHTS. Raises InputError for others, and for a causal network."""
+        super().__init__(network, process)
+        if weight not in TOKEN_WEIGHTS:
+            raise InputError(f"there is no weight of tokens called {weight!r}: {nearest(weight, TOKEN_WEIGHTS)}")
+        if getattr(network, "causal", False):
+            raise InputError(
+                "a masked denoiser looks to both sides, and this network is causal; choose causal: false, or an "
+                "autoregressive denoiser"
+            )
+        self.weight = weight
+
+    def loss(self, x0: Tensor, t: Tensor, cond: Cond | None, rng: Streams) -> Tensor:
+        """The weighted −log p of what is hidden at times t (B,), in nats a token: (B,) float32."""
+        x_t, hidden = self.process.corrupt(x0, t, rng)
+        return TOKEN_WEIGHTS[self.weight](self.process, self.nats(x_t, x0, t, cond), hidden, t)
+
+
+class AutoregressiveDenoiser(TokenDenoiser):
+    """A causal network, which says of each token what it is given those before: p(x0) = Π p(x_i | x_<i).
+
+    It is masked diffusion with one order of showing, from left to right: so `left_to_right` draws from it exactly. Other samplers
+    show it tokens in an order that it was not trained for.
+    """
+
+    def __init__(self, network: nn.Module, process: Masked) -> None:
+        """Raises InputError where the network says of itself that it is not causal."""
+        super().__init__(network, process)
+        if not getattr(network, "causal", True):
+            raise InputError(
+                "an autoregressive denoiser needs a network whose outputs see only what comes before; choose causal: true"
+            )
+
+    def logits(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
+        """The network's output (B, L, K), which is told level 0 at every time: it reads tokens that show."""
+        return super().logits(x_t, torch.zeros((), dtype=torch.float64), cond)
+
+    def loss(self, x0: Tensor, t: Tensor, cond: Cond | None, rng: Streams) -> Tensor:
+        """−log p(x0) / L in nats a token, exactly: (B,) float32. Nothing is drawn, and t is not looked at."""
+        return self.nats(x0, x0, t, cond).mean(1)
+
+    @property
+    def following(self) -> Following | None:
+        """The network's `following`, where it has one; see `carrara.denoisers.Following`."""
+        return getattr(self.network, "following", None)
