@@ -28,8 +28,8 @@ def attended(qkv: Tensor, bias: Tensor | None, turn: Tensor | None, heads: int, 
     o, log_sum = qkv.new_empty(b, n, wide // 3), torch.empty(b, heads, n)
     failed = kernels().carrara_attend(
         qkv.data_ptr(), qkv.data_ptr() + step, qkv.data_ptr() + 2 * step, wide, address(bias),
-        address(turn), prefix, o.data_ptr(), log_sum.data_ptr(), b, heads, n, wide // 3 // heads, qkv.dtype == torch.bfloat16, coarse(qkv),
-        torch.get_num_threads(),
+        address(turn), prefix, o.data_ptr(), log_sum.data_ptr(), b, heads, n, wide // 3 // heads,
+        qkv.dtype == torch.bfloat16, coarse(qkv), torch.get_num_threads(),
     )  # fmt: skip
     check(failed)
     return o, log_sum

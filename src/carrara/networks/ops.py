@@ -139,7 +139,8 @@ def self_attention(qkv: Tensor, heads: int, turn: Tensor | None = None, prefix: 
 
 def split(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
     """q, k and v, each (B, heads, N, D), of (B, N, 3 · heads · D)."""
-    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    b, n, _ = qkv.shape
+    q, k, v = qkv.reshape(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     return q, k, v
 
 
@@ -148,12 +149,12 @@ def turned(x: Tensor, turn: Tensor) -> Tensor:
 
     turn (N, 2, D): cosines (c, c, …) and sines (-s, s, …) of each pair's angle, for every token.
     """
-    other = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    other = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
     return (x * turn[:, 0] + other * turn[:, 1]).to(x.dtype)
 
 
 def seen(queries: int, keys: int, prefix: int, device: torch.device | str = "cpu") -> Tensor:
-    """Which of the last `queries` of `keys` tokens sees which key, bool (queries, keys): the first `prefix`, and those up to itself."""
+    """Which of the last `queries` of `keys` tokens sees which, bool (queries, keys): the first `prefix`, and those up to itself."""
     place = torch.arange(keys, device=device)
     return place < (place[keys - queries :, None] + 1).clamp(min=prefix)
 
