@@ -35,14 +35,14 @@ SIGNATURES = {
     "carrara_weights": ("ppppiiiiiiii", ctypes.c_int),
     "carrara_group_norm": ("pppipppiiiifiii", ctypes.c_int),
     "carrara_group_norm_adjoint": ("ppppipppppiiiiiii", ctypes.c_int),
-    "carrara_attend": ("pppipppiiiiiii", ctypes.c_int),
-    "carrara_attend_adjoint": ("pppippppppppiiiiiii", ctypes.c_int),
+    "carrara_attend": ("pppippippiiiiiii", ctypes.c_int),
+    "carrara_attend_adjoint": ("pppippipppppppiiiiiii", ctypes.c_int),
     "carrara_silu": ("pppziii", None),
     "carrara_silu_adjoint": ("pppppziii", ctypes.c_int),
     "carrara_gated": ("pppppiiiii", None),
     "carrara_gated_adjoint": ("pppppppiiiii", None),
-    "carrara_layer_norm": ("pppipppiiifii", None),
-    "carrara_layer_norm_adjoint": ("pppipppppiiiii", None),
+    "carrara_layer_norm": ("pppipppiiifiii", None),
+    "carrara_layer_norm_adjoint": ("pppipppppiiiiii", None),
 }
 """For each function its arguments' types, a letter each, and its result's."""
 

@@ -174,15 +174,16 @@ int carrara_group_norm_adjoint(const void *x, const void *dy, const float *scale
     return 0;
 }
 
-/* y = (x - mean) / std * scale + shift, mean and std over the channels of each token. mean, rstd: (N, P), for the way back. */
+/* y = (x - mean) / std * scale + shift, mean and std over the channels of each token; not centred: the mean is taken for 0, as RMS norm does.
+ * mean, rstd: (N, P), for the way back. */
 void carrara_layer_norm(const void *x, const float *scale, const float *shift, int stride, void *y, float *mean, float *rstd, int n,
-                        int tokens, int c, float eps, int half, int threads) {
+                        int tokens, int c, float eps, int centred, int half, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int token = 0; token < n * tokens; token++) {
         size_t base = (size_t)token * c;
         const float *g = scale + (size_t)(token / tokens) * stride, *b = shift + (size_t)(token / tokens) * stride;
         vec sum = ZERO, squares = ZERO;
-        for (int k = 0; k < c; k += LANES) sum += load_some(x, base + k, half, c - k);
+        for (int k = 0; k < c && centred; k += LANES) sum += load_some(x, base + k, half, c - k);
         float mu = total(sum) / (float)c;
         for (int k = 0; k < c; k += LANES) {
             vec e = load_some(x, base + k, half, c - k) - mu;
@@ -200,7 +201,7 @@ void carrara_layer_norm(const void *x, const float *scale, const float *shift, i
 
 /* dy -> dx (N, P, C), and dscale, dshift (N, C). */
 void carrara_layer_norm_adjoint(const void *x, const void *dy, const float *scale, int stride, const float *mean, const float *rstd,
-                                void *dx, float *dscale, float *dshift, int n, int tokens, int c, int half, int threads) {
+                                void *dx, float *dscale, float *dshift, int n, int tokens, int c, int centred, int half, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int image = 0; image < n; image++) {
         const float *g = scale + (size_t)image * stride;
@@ -219,7 +220,7 @@ void carrara_layer_norm_adjoint(const void *x, const void *dy, const float *scal
                 store_some(ds, k, load_some(ds, k, 0, some) + d * unit, 0, some);
                 store_some(db, k, load_some(db, k, 0, some) + d, 0, some);
             }
-            float centre = total(sum) / (float)c, slope = total(with) / (float)c;
+            float centre = centred ? total(sum) / (float)c : 0, slope = total(with) / (float)c;
             for (int k = 0; k < c; k += LANES) {
                 int some = c - k;
                 vec unit = (load_some(x, base + k, half, some) - mean[token]) * rstd[token];

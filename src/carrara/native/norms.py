@@ -1,4 +1,4 @@
-"""GroupNorm and LayerNorm with a scale and a shift for each sample, as torch operators with gradients.
+"""GroupNorm, LayerNorm and RMS norm with a scale and a shift for each sample, as torch operators with gradients.
 
 Pictures are (B, C, H, W) with channels last in memory, tokens (B, N, C), float32 or bfloat16; what is inside is float32.
 """
@@ -60,14 +60,19 @@ group_norm_gradient_operator = operator(
 )
 
 
-def computed_layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, mean, 1 / std): tokens x (B, N, C) normalised over their channels, · scale + shift, (B, C) or (C)."""
+def computed_layer_norm(
+    x: Tensor, scale: Tensor, shift: Tensor, eps: float, centred: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, mean, 1 / std): tokens x (B, N, C) normalised over their channels, · scale + shift, (B, C) or (C).
+
+    Not `centred`: the mean is taken for 0, which is RMS norm.
+    """
     x, scale, shift = x.contiguous(), scale.float().contiguous(), shift.float().contiguous()
     b, n, c = x.shape
     y, mean, rstd = torch.empty_like(x), torch.empty(b, n), torch.empty(b, n)
     kernels().carrara_layer_norm(
         x.data_ptr(), scale.data_ptr(), shift.data_ptr(), c if scale.ndim == 2 else 0, y.data_ptr(), mean.data_ptr(),
-        rstd.data_ptr(), b, n, c, eps, x.dtype == torch.bfloat16, torch.get_num_threads(),
+        rstd.data_ptr(), b, n, c, eps, centred, x.dtype == torch.bfloat16, torch.get_num_threads(),
     )  # fmt: skip
     return y, mean, rstd
 
@@ -75,12 +80,12 @@ def computed_layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> 
 layer_norm_operator = operator(
     "layer_norm",
     computed_layer_norm,
-    "(Tensor x, Tensor scale, Tensor shift, float eps) -> (Tensor, Tensor, Tensor)",
+    "(Tensor x, Tensor scale, Tensor shift, float eps, bool centred) -> (Tensor, Tensor, Tensor)",
 )
 
 
 def layer_norm_gradient(
-    x: Tensor, dy: Tensor, scale: Tensor, mean: Tensor, rstd: Tensor
+    x: Tensor, dy: Tensor, scale: Tensor, mean: Tensor, rstd: Tensor, centred: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of layer_norm's x (B, N, C), scale and shift, the last two (B, C)."""
     x, dy, scale = x.contiguous(), dy.to(x.dtype).contiguous(), scale.float().contiguous()
@@ -88,7 +93,7 @@ def layer_norm_gradient(
     dx, dscale, dshift = torch.empty_like(x), torch.empty(b, c), torch.empty(b, c)
     kernels().carrara_layer_norm_adjoint(
         x.data_ptr(), dy.data_ptr(), scale.data_ptr(), c if scale.ndim == 2 else 0, mean.data_ptr(), rstd.data_ptr(),
-        dx.data_ptr(), dscale.data_ptr(), dshift.data_ptr(), b, n, c, x.dtype == torch.bfloat16,
+        dx.data_ptr(), dscale.data_ptr(), dshift.data_ptr(), b, n, c, centred, x.dtype == torch.bfloat16,
         torch.get_num_threads(),
     )  # fmt: skip
     return dx, dscale, dshift
@@ -97,7 +102,7 @@ def layer_norm_gradient(
 layer_norm_gradient_operator = operator(
     "layer_norm_backward",
     layer_norm_gradient,
-    "(Tensor x, Tensor dy, Tensor scale, Tensor mean, Tensor rstd) -> (Tensor, Tensor, Tensor)",
+    "(Tensor x, Tensor dy, Tensor scale, Tensor mean, Tensor rstd, bool centred) -> (Tensor, Tensor, Tensor)",
 )
 
 
@@ -117,7 +122,7 @@ def _group_norm_backward(gradient: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _layer_norm_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, scale, shift, _ = inputs
+    x, scale, shift, _, ctx.centred = inputs
     ctx.save_for_backward(x, scale, shift, *output[1:])
     ctx.mark_non_differentiable(*output[1:])
 
@@ -125,8 +130,8 @@ def _layer_norm_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor,
 def _layer_norm_backward(gradient: Callable[..., Any]) -> Callable[..., Any]:
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, scale, shift, mean, rstd = ctx.saved_tensors
-        dx, dscale, dshift = gradient(x, dy, scale, mean, rstd)
-        return dx, _like(dscale, scale), _like(dshift, shift), None
+        dx, dscale, dshift = gradient(x, dy, scale, mean, rstd, ctx.centred)
+        return dx, _like(dscale, scale), _like(dshift, shift), None, None
 
     return backward
 
@@ -160,7 +165,7 @@ def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @layer_norm_operator.register_fake
-def _(x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, scale: Tensor, shift: Tensor, eps: float, centred: bool) -> tuple[Tensor, Tensor, Tensor]:
     sums = x.new_empty(x.shape[:2], dtype=torch.float32)
     return torch.empty_like(x), sums, torch.empty_like(sums)
 

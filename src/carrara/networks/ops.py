@@ -57,9 +57,20 @@ def group_norm(
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-6) -> Tensor:
     """x (B, N, C) with mean 0 and variance 1 over its channels, · (1 + scale) + shift, each (B, C)."""
     if serve(x):
-        own: Tensor = norms.layer_norm(x.to(computed_in(x)), 1 + scale.float(), shift.float(), eps)[0]
+        own: Tensor = norms.layer_norm(x.to(computed_in(x)), 1 + scale.float(), shift.float(), eps, True)[0]
         return own
     return torch.addcmul(shift[:, None], F.layer_norm(x, x.shape[-1:], eps=eps), 1 + scale[:, None])
+
+
+def rms_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-6) -> Tensor:
+    """x (B, N, C) with a mean square of 1 over its channels, · (1 + scale) + shift, each (B, C).
+
+    Source: Root Mean Square Layer Normalization, Zhang & Sennrich, 2019.
+    """
+    if serve(x):
+        own: Tensor = norms.layer_norm(x.to(computed_in(x)), 1 + scale.float(), shift.float(), eps, False)[0]
+        return own
+    return torch.addcmul(shift[:, None], F.rms_norm(x, x.shape[-1:], eps=eps), 1 + scale[:, None])
 
 
 def linear_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -89,25 +100,69 @@ def gated(x: Tensor, gate: Tensor | None, branch: Tensor) -> Tensor:
     return torch.addcmul(x, gate[:, None].to(x.dtype), branch.to(x.dtype))
 
 
-def linear_attention(x: Tensor, weight: Tensor, bias: Tensor | None, heads: int) -> Tensor:
-    """Self-attention over tokens x (B, N, C) that weight (3 · heads · D, C) and bias make q, k and v of: (B, N, heads · D)."""
+def linear_attention(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    heads: int,
+    turn: Tensor | None = None,
+    prefix: int | None = None,
+) -> Tensor:
+    """Self-attention over tokens x (B, N, C) that weight (3 · heads · D, C) and bias make q, k and v of: (B, N, heads · D).
+
+    `turn` and `prefix` see `self_attention`.
+    """
     if serve(x) and x.shape[1] <= native_attention.TOKENS:
-        own: Tensor = native_attention.self_attention(F.linear(x, weight).to(computed_in(x)), bias, heads)[0]
+        qkv, most = F.linear(x, weight).to(computed_in(x)), x.shape[1] if prefix is None else prefix
+        own: Tensor = native_attention.self_attention(qkv, bias, turn, heads, most)[0]
         return own
-    return self_attention(F.linear(x, weight, bias), heads)
+    return self_attention(F.linear(x, weight, bias), heads, turn, prefix)
 
 
-def self_attention(qkv: Tensor, heads: int) -> Tensor:
-    """softmax(q kᵀ / √D) v over tokens (B, N, 3 · heads · D), q, k and v after one another: (B, N, heads · D)."""
+def self_attention(qkv: Tensor, heads: int, turn: Tensor | None = None, prefix: int | None = None) -> Tensor:
+    """softmax(q kᵀ / √D) v over tokens (B, N, 3 · heads · D), q, k and v after one another: (B, N, heads · D).
+
+    turn (N, 2, D): what q and k are turned by, see `turned`. prefix: all see the first so many tokens, and each of the others is
+    seen by itself and by those after it; None: all see all.
+    """
     b, n, wide = qkv.shape
     if serve(qkv) and n <= native_attention.TOKENS:
-        own: Tensor = native_attention.self_attention(qkv.to(computed_in(qkv)), None, heads)[0]
+        most = n if prefix is None else prefix
+        own: Tensor = native_attention.self_attention(qkv.to(computed_in(qkv)), None, turn, heads, most)[0]
         return own
+    q, k, v = split(qkv, heads)
+    if turn is not None:
+        q, k = turned(q, turn), turned(k, turn)
+    mask = None if prefix is None else seen(n, n, prefix, qkv.device)
+    return attention(q, k, v, mask).transpose(1, 2).reshape(b, n, wide // 3)
+
+
+def split(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k and v, each (B, heads, N, D), of (B, N, 3 · heads · D)."""
+    b, n, _ = qkv.shape
     q, k, v = qkv.reshape(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    return attention(q, k, v).transpose(1, 2).reshape(b, n, wide // 3)
+    return q, k, v
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / √D) v for (B, heads, N, D) and (B, heads, M, D): (B, heads, N, D)."""
+def turned(x: Tensor, turn: Tensor) -> Tensor:
+    """x (…, N, D) with its numbers in pairs (a, b) turned to (a cos - b sin, b cos + a sin), in x's precision.
+
+    turn (N, 2, D): cosines (c, c, …) and sines (-s, s, …) of each pair's angle, for every token.
+    """
+    other = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
+    return (x * turn[:, 0] + other * turn[:, 1]).to(x.dtype)
+
+
+def seen(queries: int, keys: int, prefix: int, device: torch.device | str = "cpu") -> Tensor:
+    """Which of the last `queries` of `keys` tokens sees which, bool (queries, keys): the first `prefix`, and those up to itself."""
+    place = torch.arange(keys, device=device)
+    return place < (place[keys - queries :, None] + 1).clamp(min=prefix)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q kᵀ / √D) v for (B, heads, N, D) and (B, heads, M, D), where mask (N, M) is True: (B, heads, N, D)."""
     # Written out: on a CPU, with few tokens and wide heads, it is several times faster than the fused operation.
-    return torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1) @ v
+    scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return torch.softmax(scores, dim=-1) @ v

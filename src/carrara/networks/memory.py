@@ -1,0 +1,79 @@
+"""What a causal transformer remembers of the tokens that it has read: the keys and values of each of its blocks."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from carrara.errors import InputError
+
+
+class _Claim:
+    """How many tokens stand in rooms that several memories may share: only one of them may go on in place."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.lock = count, threading.Lock()
+
+    def moved(self, before: int, after: int) -> bool:
+        """Whether exactly `before` tokens stood there: then it is `after` now."""
+        with self.lock:
+            if self.count != before:
+                return False
+            self.count = after
+            return True
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Keys and values of the first `count` tokens: a value, which reading on leaves as it was.
+
+    The newest memory is extended in place; where one that is not the newest is gone on from, its rooms are copied.
+    """
+
+    rooms: Tensor
+    """(depth, 2, B, heads, the most tokens, D)"""
+    count: int
+    claim: _Claim = field(repr=False, compare=False)
+
+    @classmethod
+    def empty(cls, depth: int, batch: int, heads: int, most: int, head_width: int, like: Tensor) -> Memory:
+        """A memory of nothing, with room for `most` tokens, in the dtype and on the device of `like`."""
+        rooms = torch.empty(depth, 2, batch, heads, most, head_width, dtype=like.dtype, device=like.device)
+        return cls(rooms, 0, _Claim(0))
+
+    def going_on(self, batch: int, tokens: int) -> Memory:
+        """A memory of so many tokens more, which are still to be put there. Raises InputError where they have no place."""
+        after, most = self.count + tokens, self.rooms.shape[4]
+        if after > most:
+            raise InputError(
+                f"the network was made to read {most} tokens, source and beginning included, and not {after}"
+            )
+        if batch != self.rooms.shape[2]:
+            raise InputError(
+                f"the memory is of a batch of {self.rooms.shape[2]}, and the tokens that follow are of one of {batch}"
+            )
+        if self.claim.moved(self.count, after):
+            return Memory(self.rooms, after, self.claim)
+        return Memory(self.rooms.clone(), after, _Claim(after))
+
+    def of(self, block: int, tokens: int) -> Kept:
+        """The part of one block, whose last `tokens` are still to be put there."""
+        return Kept(self.rooms[block], self.count - tokens, self.count)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A block's part of a memory: keys and values (2, B, heads, most, D), filled up to `first`, to be filled up to `last`."""
+
+    rooms: Tensor
+    first: int
+    last: int
+
+    def added(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """All keys and values (B, heads, last, D), when the last of them (B, heads, last - first, D) are put there."""
+        for room, new in zip(self.rooms, (keys, values), strict=True):
+            room[:, :, self.first : self.last] = new
+        return self.rooms[0, :, :, : self.last], self.rooms[1, :, :, : self.last]
