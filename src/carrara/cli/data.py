@@ -108,10 +108,10 @@ def sheet(dataset: Dataset) -> Image:
 
     train = dataset.train
     if not 1 < len(dataset.classes) <= CLASSES:
-        return grid(np.ascontiguousarray(train.media[:UNLABELLED]), columns=min(12, len(train)))
+        return grid(np.ascontiguousarray(train.pictures[:UNLABELLED]), columns=min(12, len(train)))
     tiles = np.full((len(dataset.classes), PER_CLASS, *dataset.shape), 255, np.uint8)
     for index in range(len(dataset.classes)):
-        found = train.media[np.flatnonzero(train.labels == index)[:PER_CLASS]]
+        found = train.pictures[np.flatnonzero(train.labels == index)[:PER_CLASS]]
         tiles[index, : len(found)] = found
     return labelled_grid(tiles.reshape(-1, *dataset.shape), row_labels=dataset.classes)
 
