@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from carrara.data import Dataset
 
 PER_CLASS, CLASSES, UNLABELLED = 10, 40, 60
+TEXTS, WIDTH = 4, 100
 
 What = Annotated[
     str,
     typer.Argument(
         metavar="KIND_OR_RECIPE",
-        help="A recipe, a YAML file, a kind of dataset (digits, emoji, fashion, folder) or a folder of pictures.",
+        help="A recipe, a YAML file, a kind of dataset (digits, emoji, fashion, folder, verse, gloss, chinese, words, texts) "
+        "or a folder of pictures.",
         autocompletion=complete_data,
     ),
 ]
@@ -44,7 +46,7 @@ def data(
 ) -> None:
     """Show what a dataset holds.
 
-    Its size, classes, source, licence and fingerprint; with --out also a sheet of examples.
+    Its size, classes, source, licence and fingerprint; of texts also a few examples, of pictures a sheet of them with --out.
     """
     from carrara.training.run import dataset_of
 
@@ -57,9 +59,13 @@ def data(
         put(path, dataset)
     summary = dataset.summary()
     show(summary, voice)
+    some = examples(dataset)
+    for number, words in enumerate(some):
+        voice.say(f"{'' if number else 'examples':<12}{words}")
     if path is not None:
         voice.say(f"{'examples':<12}{path}")
-    voice.tell(**summary, options=dict(recipe.sections["data"]), out=path)
+    shown = {"examples": some} if some else {}
+    voice.tell(**summary, **shown, options=dict(recipe.sections["data"]), out=path)
 
 
 def recipe_of(what: str, changes: Sequence[str]) -> Any:
@@ -108,23 +114,33 @@ def sheet(dataset: Dataset) -> Image:
 
     train = dataset.train
     if not 1 < len(dataset.classes) <= CLASSES:
-        return grid(np.ascontiguousarray(train.media[:UNLABELLED]), columns=min(12, len(train)))
+        return grid(np.ascontiguousarray(train.pictures[:UNLABELLED]), columns=min(12, len(train)))
     tiles = np.full((len(dataset.classes), PER_CLASS, *dataset.shape), 255, np.uint8)
     for index in range(len(dataset.classes)):
-        found = train.media[np.flatnonzero(train.labels == index)[:PER_CLASS]]
+        found = train.pictures[np.flatnonzero(train.labels == index)[:PER_CLASS]]
         tiles[index, : len(found)] = found
     return labelled_grid(tiles.reshape(-1, *dataset.shape), row_labels=dataset.classes)
 
 
+def examples(dataset: Dataset) -> list[str]:
+    """A few training texts, far from each other, on one line each and cut where they are long; none of pictures."""
+    if dataset.train.noun != "text":
+        return []
+    train, step = dataset.train, max(1, len(dataset.train) // TEXTS)
+    rows = range(step // 2, len(train), step)[:TEXTS]
+    return [_line(train.texts[row], None if train.sources is None else train.sources[row]) for row in rows]
+
+
+def _line(text: str, source: str | None) -> str:
+    words = " ".join((text if source is None else f"{source} → {text}").split())
+    return words if len(words) <= WIDTH else f"{words[: WIDTH - 1]}…"
+
+
 def show(summary: dict[str, Any], voice: Voice) -> None:
     """The summary in lines, and the classes in a table."""
-    counts = summary["counts"]
     facts = {
         "dataset": summary["name"],
-        "pictures": f"{counts['train']:,} to train on, {counts['heldout']:,} held out",
-        "shape": "×".join(map(str, summary["shape"])) + " (C×H×W)",
-        "captions": "yes" if summary["captions"] else "no",
-        "mirrored": "yes" if summary["flip"] else "no",
+        **(_pictures(summary) if "shape" in summary else _texts(summary)),
         "licence": summary["licence"],
         "source": summary["source"],
         "fingerprint": summary["fingerprint"],
@@ -137,6 +153,28 @@ def show(summary: dict[str, Any], voice: Voice) -> None:
         voice.say()
         voice.show(table(summary["classes"]))
         voice.say()
+
+
+def _pictures(summary: dict[str, Any]) -> dict[str, str]:
+    return {
+        "pictures": _sides(summary["counts"]),
+        "shape": "×".join(map(str, summary["shape"])) + " (C×H×W)",
+        "captions": "yes" if summary["captions"] else "no",
+        "mirrored": "yes" if summary["flip"] else "no",
+    }
+
+
+def _texts(summary: dict[str, Any]) -> dict[str, str]:
+    return {
+        "texts": _sides(summary["counts"]),
+        "characters": _sides(summary["characters"]),
+        "longest": f"{summary['longest_bytes']:,} bytes",
+        "paired": "yes: source → text" if summary["paired"] else "no",
+    }
+
+
+def _sides(counts: dict[str, int]) -> str:
+    return f"{counts['train']:,} to train on, {counts['heldout']:,} held out"
 
 
 def table(classes: dict[str, dict[str, int]]) -> Any:

@@ -35,7 +35,7 @@ BACKENDS = ("openvino", "openvino-f32", "torch", "torch-bf16")
 METRICS = ("classes", "clip_score", "frechet", "inception_score", "kid", "neighbours", "nll", "precision")
 ASKED = ("clip_score", "inception_score", "nll")
 STUDIES = ("guidance", "noise", "size", "steps")
-DATASETS = ("digits", "emoji", "fashion", "folder")
+DATASETS = ("chinese", "digits", "emoji", "fashion", "folder", "gloss", "texts", "verse", "words")
 
 
 def recipes() -> list[str]:

@@ -33,7 +33,7 @@ def write_report(folder: Path) -> Path:
     dataset = dataset_of(model.recipe)
     rows, similarity = compared(model, dataset)
     captions = [(dataset.heldout.captions or ())[row] for row in rows]
-    media = np.array(dataset.heldout.media[rows])
+    media = np.array(dataset.heldout.pictures[rows])
     sections = [pictures_section(media, captions, similarity), captions_section(captions, similarity)]
     sections += [retrieval_section(folder), curves_section(folder), data_section(dataset)]
     sections += [making_section(folder, model.facts)]
@@ -50,7 +50,7 @@ def write_report(folder: Path) -> Path:
 def compared(model: ClipModel, dataset: Dataset) -> tuple[Sequence[int], Tensor]:
     """The held-out pairs that figures are of, and their similarity (N, N), pictures × captions."""
     rows, split = picked(len(dataset.heldout)), dataset.heldout
-    media = torch.from_numpy(np.array(split.media[rows]))
+    media = torch.from_numpy(np.array(split.pictures[rows]))
     pictures = model.of_pictures(encoded(model.pictures, media, len(rows)))
     return rows.tolist(), pictures @ model.texts([(split.captions or ())[row] for row in rows]).T
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,10 @@ class Pixels:
 
     def encode(self, media: Tensor) -> Tensor:
         """x0 (B, C, H, W) float32 in [−1, 1]. Raises InputError for anything but uint8."""
+        if not isinstance(media, Tensor):
+            raise InputError(
+                "the codec pixels encodes pictures, and was given texts; choose a codec of texts: bytes, bpe or characters"
+            )
         if media.dtype != torch.uint8:
             raise InputError(f"pictures of dtype {media.dtype} were given; they must be uint8, 0 to 255")
         return media.float() / 127.5 - 1
@@ -22,6 +28,14 @@ class Pixels:
         if not bool(torch.isfinite(x0).all()):
             raise NonFinite("the sampled x0 holds NaN or infinity, so there is no picture to decode")
         return ((x0.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+    def together(self, parts: Iterable[Tensor]) -> Tensor:
+        """Batches of pictures as one."""
+        return torch.cat(list(parts))
+
+    def identity(self) -> str:
+        """The same for all: there is one way to encode pixels."""
+        return "pixels"
 
     def shape(self, media_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of one x0, given that of one picture."""

@@ -1,4 +1,4 @@
-"""Where examples come from: named datasets of pictures with labels and captions, decoded once and memory-mapped."""
+"""Where examples come from: named datasets of pictures or texts with labels, captions, sources, read once and memory-mapped."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from collections.abc import Callable
 from typing import Any
 
 from carrara.data.dataset import Dataset, Split
+from carrara.data.documents import Documents
 from carrara.errors import InputError, nearest
 from carrara.plugins import find
 
-__all__ = ["DATASETS", "Dataset", "Split", "builder", "load"]
+__all__ = ["DATASETS", "Dataset", "Documents", "Split", "builder", "load"]
 
 # Dotted paths, so that naming a dataset imports nothing. A function's keyword parameters are its recipe's keys.
 DATASETS: dict[str, str] = {
+    "chinese": "carrara.data.chinese:chinese",
     "digits": "carrara.data.digits:digits",
     "emoji": "carrara.data.emoji:emoji",
     "fashion": "carrara.data.fashion:fashion",
     "folder": "carrara.data.folder:folder",
+    "gloss": "carrara.data.gloss:gloss",
+    "texts": "carrara.data.texts:texts",
+    "verse": "carrara.data.verse:verse",
+    "words": "carrara.data.words:words",
 }
 
 

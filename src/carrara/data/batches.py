@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from carrara.data.dataset import Split
+from carrara.data.documents import Documents
 from carrara.errors import InputError
 
 
@@ -43,20 +44,28 @@ def _permutation(n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
 
 
 def batch(split: Split, indices: npt.NDArray[np.int64], flips: npt.NDArray[np.bool_] | None = None) -> dict[str, Any]:
-    """media: uint8 tensor (B, C, H, W); label: int64 tensor (B,); caption: list of B strings, if the split has any.
+    """media: uint8 tensor (B, C, H, W) or list of B texts; label: int64 tensor (B,); caption and source: lists of B texts, if any.
 
-    indices: (B,) into the split; flips: bool (B,), which of them are mirrored left-right. The tensors are copies.
-    Raises InputError when the two differ in length.
+    indices: (B,) into the split; flips: bool (B,), which pictures are mirrored left-right. The tensors are copies.
+    Raises InputError when the two differ in length, and for flips of texts.
     """
-    media = np.array(split.media[indices], dtype=np.uint8, subok=False)  # B C H W
+    if flips is not None and (flips.shape != indices.shape or flips.dtype != np.bool_):
+        raise InputError(
+            f"flips must be bool of shape {indices.shape}, one for each index; these are {flips.dtype} of shape "
+            f"{flips.shape}."
+        )
+    found = {"media": _media(split, indices, flips), "label": torch.from_numpy(split.labels[indices])}
+    if split.captions is not None:
+        found["caption"] = [split.captions[index] for index in indices]
+    if split.sources is not None:
+        found["source"] = split.sources.chosen(indices)
+    return found
+
+
+def _media(split: Split, indices: npt.NDArray[np.int64], flips: npt.NDArray[np.bool_] | None) -> Any:
+    if isinstance(split.media, Documents) and flips is None:
+        return split.media.chosen(indices)
+    media = np.array(split.pictures[indices], dtype=np.uint8, subok=False)  # B C H W
     if flips is not None:
-        if flips.shape != indices.shape or flips.dtype != np.bool_:
-            raise InputError(
-                f"flips must be bool of shape {indices.shape}, one for each index; these are {flips.dtype} of shape "
-                f"{flips.shape}."
-            )
         media[flips] = media[flips][..., ::-1]
-    found = {"media": torch.from_numpy(media), "label": torch.from_numpy(split.labels[indices])}
-    if split.captions is None:
-        return found
-    return {**found, "caption": [split.captions[index] for index in indices]}
+    return torch.from_numpy(media)

@@ -1,6 +1,6 @@
 """Datasets decoded once: a folder of memory-mapped .npy files under a key, whole or absent, never half there.
 
-    <cache>/datasets/<key>/train.npy  heldout.npy     uint8 (N, C, H, W)
+    <cache>/datasets/<key>/train.npy  heldout.npy     uint8 (N, C, H, W); texts have other files, see text_cache.py
                            meta.json                  all else, written last, with its own hash and the fingerprint
 
 A dataset is decoded into a staging folder beside its place, flushed to disk and renamed: a kill at any moment leaves
@@ -19,7 +19,6 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 import uuid
@@ -27,17 +26,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from carrara import __version__
 from carrara.data.dataset import Dataset, Split, fingerprint
+from carrara.data.growing import Growing, flush
 from carrara.errors import DataError, RunError
 from carrara.files import cache_dir
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _FORMAT = 1
 _STAGING = ".staging-"
@@ -104,92 +106,119 @@ class Staging:
             "fingerprint": fingerprint(about.options, about.classes, *splits),
             "splits": [{"labels": split.labels.tolist(), "captions": split.captions} for split in splits],
         }
-        with (self._folder / "meta.json").open("w", encoding="ascii") as file:
-            json.dump({"check": _check(body), "body": body}, file)
-            _flush(file)
+        write_meta(self._folder, body)
 
     def close(self) -> None:
         """Let go of the files, finished or not."""
         for side in self._sides:
-            side.file.close()
+            side.media.close()
 
 
 class _Side:
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
-        self.path, self.shape = path, shape
+        self.path = path
         self.labels: list[int] = []
         self.captions: list[str] = []
-        self.file = path.open("wb")
-        self._header()
-
-    def _header(self) -> None:
-        # numpy pads its header so that the first dimension can grow in place: it is written again at the end.
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(self.labels), *self.shape)}
-        np.lib.format.write_array_header_1_0(self.file, header)
+        self.media = Growing(path, np.uint8, shape)
 
     def add(self, media: npt.NDArray[np.uint8], labels: Sequence[int], captions: Sequence[str] | None) -> None:
-        self.file.write(np.ascontiguousarray(media, dtype=np.uint8).tobytes())
+        self.media.add(media)
         self.labels.extend(int(label) for label in labels)
         self.captions.extend(captions or ())
 
     def finish(self) -> Split:
-        self.file.seek(0)
-        self._header()
-        _flush(self.file)
-        self.file.close()
-        return Split(
-            np.load(self.path, mmap_mode="r"),
-            np.array(self.labels, dtype=np.int64),
-            tuple(self.captions) if self.captions else None,
-        )
+        captions = tuple(self.captions) if self.captions else None
+        return Split(self.media.finish(), np.array(self.labels, dtype=np.int64), captions)
 
 
 def cached(name: str, shape: tuple[int, int, int], build: Callable[[Staging], None]) -> Dataset:
-    """The dataset kept under the key `name`; `build` is called to write it where it is absent or damaged.
+    """The pictures kept under the key `name`; `build` is called to write them where they are absent or damaged.
 
     Raises whatever `build` raises, and RunError when the cache folder cannot be written.
     """
-    place = cache_dir() / "datasets" / name
-    for _ in range(_ATTEMPTS):
-        if dataset := _open(place):
-            return dataset
+
+    def fill(folder: Path) -> None:
+        staging = Staging(folder, shape)
         try:
-            _write(place, shape, build)
+            build(staging)
+        finally:
+            staging.close()
+
+    return kept(cache_dir() / "datasets" / name, fill, _read)
+
+
+def kept(place: Path, fill: Callable[[Path], None], read: Callable[[Path], T]) -> T:
+    """What `read` finds in the folder `place`, which `fill` writes where it is absent or `read` raises anything at all.
+
+    `fill` is given an empty folder, renamed to `place` once it returns. Raises whatever `fill` raises, and RunError
+    when the folder cannot be written or is damaged every time.
+    """
+    for _ in range(_ATTEMPTS):
+        if (found := _open(place, read)) is not None:
+            return found
+        try:
+            _write(place, fill, read)
         except OSError as error:
             raise RunError(
                 f"the cache folder {place.parent} cannot be written: {error}. Make room or allow writing there, or "
                 f"set CARRARA_CACHE to another folder."
             ) from error
     raise RunError(
-        f"the dataset decoded into {place} was damaged {_ATTEMPTS} times in a row. Check the disk, or set "
+        f"what was written into {place} was damaged {_ATTEMPTS} times in a row. Check the disk, or set "
         f"CARRARA_CACHE to a folder on another one."
     )
 
 
-def _open(place: Path) -> Dataset | None:
+def _open(place: Path, read: Callable[[Path], T]) -> T | None:
     if not place.is_dir():
         return None
     try:
-        return _read(place)
-    # A damaged file makes its reader raise nearly anything; whatever it is, the answer is to decode again.
+        return read(place)
+    # A damaged file makes its reader raise nearly anything; whatever it is, the answer is to make it again.
     except Exception as error:
-        log.warning("the cached dataset %s is damaged (%s): decoding it again", place, error)
+        log.warning("the cache's %s is damaged (%s): making it again", place, error)
         return None
 
 
-def _read(place: Path) -> Dataset:
-    meta = json.loads((place / "meta.json").read_text(encoding="ascii"))
-    body = meta["body"]
+def _write(place: Path, fill: Callable[[Path], None], read: Callable[[Path], Any]) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    sweep(place.parent)
+    with staging_folder(place.parent) as folder:
+        fill(folder)
+        install(folder, place, lambda: _open(place, read) is not None)
+
+
+def write_meta(folder: Path, body: Mapping[str, Any]) -> None:
+    """Writes meta.json, with its own hash; when it is there, the folder is whole."""
+    with (folder / "meta.json").open("w", encoding="ascii") as file:
+        json.dump({"check": _check(body), "body": body}, file)
+        flush(file)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """The body of meta.json. Raises ValueError when it does not match its hash."""
+    meta = json.loads((folder / "meta.json").read_text(encoding="ascii"))
+    body: dict[str, Any] = meta["body"]
     if meta["check"] != _check(body):
         raise ValueError("meta.json does not match its hash")
+    return body
+
+
+def restored(body: Mapping[str, Any], train: Split, heldout: Split) -> Dataset:
+    """The dataset of these splits and of the body of its meta.json. Raises ValueError for another fingerprint."""
+    classes = tuple(body["classes"])
+    if fingerprint(body["options"], classes, train, heldout) != body["fingerprint"]:
+        raise ValueError("the data does not match its fingerprint")
+    kept = {word: body[word] for word in ("name", "fingerprint", "licence", "source", "flip")}
+    return Dataset(classes=classes, train=train, heldout=heldout, notes=tuple(body["notes"]), **kept)
+
+
+def _read(place: Path) -> Dataset:
+    body = read_meta(place)
     train, heldout = (
         _split(place / file, split) for file, split in zip(("train.npy", "heldout.npy"), body["splits"], strict=True)
     )
-    classes = tuple(body["classes"])
-    if fingerprint(body["options"], classes, train, heldout) != body["fingerprint"]:
-        raise ValueError("the pictures do not match their fingerprint")
-    kept = {word: body[word] for word in ("name", "fingerprint", "licence", "source", "flip")}
-    return Dataset(classes=classes, train=train, heldout=heldout, notes=tuple(body["notes"]), **kept)
+    return restored(body, train, heldout)
 
 
 def _split(path: Path, kept: dict[str, Any]) -> Split:
@@ -199,18 +228,6 @@ def _split(path: Path, kept: dict[str, Any]) -> Split:
         np.array(kept["labels"], dtype=np.int64),
         None if captions is None else tuple(captions),
     )
-
-
-def _write(place: Path, shape: tuple[int, int, int], build: Callable[[Staging], None]) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    sweep(place.parent)
-    with staging_folder(place.parent) as folder:
-        staging = Staging(folder, shape)
-        try:
-            build(staging)
-        finally:
-            staging.close()
-        install(folder, place, lambda: _open(place) is not None)
 
 
 @contextmanager
@@ -253,8 +270,3 @@ def sweep(parent: Path) -> None:
 
 def _check(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode("ascii")).hexdigest()
-
-
-def _flush(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

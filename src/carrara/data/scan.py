@@ -51,7 +51,7 @@ def survey(root: Path) -> Scan:
         raise DataError(f"the folder {root} {state}. Give `path:` a folder of pictures.")
     ignored: Counter[str] = Counter()
     files = []
-    for path in _walk(root):
+    for path in walk(root):
         if path.suffix.lower() in EXTENSIONS:
             files.append(_found(root, path))
         elif path.name not in METADATA or path.parent != root:
@@ -62,7 +62,7 @@ def survey(root: Path) -> Scan:
     return Scan(root, tuple(sorted(files, key=lambda found: found.name)), ignored)
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True, onerror=_unreadable):
         real = os.path.realpath(folder)

@@ -63,4 +63,4 @@ def of_classes(dataset: Dataset, labels: Tensor) -> Tensor | None:
             return None
         asked = torch.nonzero(labels == label).flatten().numpy()
         rows[asked] = np.resize(mine, len(asked))
-    return gathered(split.media, rows)
+    return gathered(split.pictures, rows)

@@ -30,7 +30,7 @@ def checked_images(images: Tensor, what: str = "images") -> Tensor:
     return images.cpu()
 
 
-def checked_samples(samples: Tensor, shape: tuple[int, int, int], at_least: int = 1) -> Tensor:
+def checked_samples(samples: Tensor, shape: tuple[int, ...], at_least: int = 1) -> Tensor:
     """Samples of a dataset's own shape (C, H, W), `at_least` of them; otherwise InputError."""
     samples = checked_images(samples, "samples")
     if tuple(samples.shape[1:]) != tuple(shape):

@@ -90,7 +90,7 @@ def _short(distance: float) -> str:
 class Yardstick:
     """A dataset's reference, floor and ceiling for sets of n pictures: made once, it measures many sets."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     features: Features
     normal: Normal
     floor: float
@@ -301,12 +301,12 @@ class _Surveyor:
 
 def training(dataset: Dataset, n: int) -> Selected:
     """n training pictures, the first in a fixed shuffled order: what samples are measured against."""
-    return Selected(dataset.train.media, shuffled(len(dataset.train), n))
+    return Selected(dataset.train.pictures, shuffled(len(dataset.train), n))
 
 
 def heldout(dataset: Dataset, n: int) -> Selected:
     """n pictures that no model was trained on, the first in a fixed shuffled order: the floor's."""
-    return Selected(dataset.heldout.media, shuffled(len(dataset.heldout), n))
+    return Selected(dataset.heldout.pictures, shuffled(len(dataset.heldout), n))
 
 
 def noise(dataset: Dataset, n: int) -> Tensor:

@@ -87,9 +87,9 @@ def memorisation(
     mirrored its pictures (`dataset.flip`), the mirrored picture is searched for too.
     """
     samples = checked_samples(samples, dataset.shape)
-    heldout = gathered(dataset.heldout.media, shuffled(len(dataset.heldout), heldout_n))
+    heldout = gathered(dataset.heldout.pictures, shuffled(len(dataset.heldout), heldout_n))
     # Both at once: the training pictures are read once.
-    found = nearest(torch.cat([samples, heldout]), dataset.train.media, flip=dataset.flip, progress=progress)
+    found = nearest(torch.cat([samples, heldout]), dataset.train.pictures, flip=dataset.flip, progress=progress)
     mine = Nearest(found.distance[: len(samples)], found.index[: len(samples)])
     return _compared(mine, found.distance[len(samples) :], len(dataset.train))
 

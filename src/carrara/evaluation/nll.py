@@ -185,7 +185,7 @@ def _parts(model: Model, dataset: Dataset, n: int, seed: int, size: int) -> Iter
 
 def _media(dataset: Dataset, n: int) -> Tensor:
     """The same pictures, uint8 (n, C, H, W)."""
-    return torch.from_numpy(np.array(dataset.heldout.media[shuffled(len(dataset.heldout), n)]))
+    return torch.from_numpy(np.array(dataset.heldout.pictures[shuffled(len(dataset.heldout), n)]))
 
 
 def _measured(part: _Part, effort: Effort, counter: Counter) -> dict[str, Tensor]:
@@ -256,7 +256,7 @@ def gaussian_nats(train: Split, media: Tensor, codec: Any, seed: int, counter: C
 
 def _rows(train: Split, counter: Counter | None) -> Iterator[Tensor]:
     for start in range(0, len(train), ROWS):
-        rows = torch.from_numpy(np.array(train.media[start : start + ROWS]))
+        rows = torch.from_numpy(np.array(train.pictures[start : start + ROWS]))
         yield rows
         if counter is not None:
             counter.advance(len(rows))

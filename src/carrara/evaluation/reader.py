@@ -32,7 +32,7 @@ BATCH = 1000
 class Reader:
     """Reads the class of pictures (C, H, W) = `shape`: principal components, then an RBF support vector machine."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: tuple[str, ...]
     train_n: int
     accuracy: float
@@ -73,7 +73,7 @@ class Reader:
 
 def _chosen(split: Split, limit: int | None) -> tuple[Tensor, npt.NDArray[np.int64]]:
     rows = shuffled(len(split), limit)
-    return gathered(split.media, rows), split.labels[rows]
+    return gathered(split.pictures, rows), split.labels[rows]
 
 
 def _values(images: Tensor) -> npt.NDArray[np.float32]:

@@ -128,7 +128,7 @@ def film_section(film: bytes) -> Section:
 
 def forward_section(model: Model, dataset: Dataset, rows: int = 4) -> Section:
     """The forward process at ten times."""
-    media = torch.from_numpy(np.array(dataset.heldout.media[:rows]))
+    media = torch.from_numpy(np.array(dataset.heldout.pictures[:rows]))
     x0, process = model.codec.encode(media), model.denoiser.process
     times = torch.tensor(FORWARD_TIMES, dtype=torch.float64)
     noisy = [model.codec.decode(process.shown(process.corrupt(x0, t, Streams(range(rows)))[0], t)) for t in times]
@@ -141,7 +141,7 @@ def forward_section(model: Model, dataset: Dataset, rows: int = 4) -> Section:
 def data_section(dataset: Dataset) -> Section:
     """What the model was trained on."""
     columns = 12
-    media = np.array(dataset.train.media[: 3 * columns])
+    media = np.array(dataset.train.pictures[: 3 * columns])
     counts = [("training pictures", len(dataset.train)), ("held-out pictures", len(dataset.heldout))]
     items: list[tuple[str, Cell]] = [
         *counts,

@@ -150,7 +150,7 @@ class Contrastive:
         rows, similarity = self._heldout()
         split = self.dataset.heldout
         captions = [(split.captions or ())[row] for row in rows]
-        return found_pictures(np.array(split.media[rows]), captions, similarity, range(min(PREVIEW, len(rows))))
+        return found_pictures(np.array(split.pictures[rows]), captions, similarity, range(min(PREVIEW, len(rows))))
 
     def blurred(self, standard: Tensor, rng: Streams) -> Tensor:
         """Features (B, D) with some set to 0, the others enlarged, and noise over all: each row from its own stream."""
@@ -193,7 +193,7 @@ class _Rows:
         self.name, self.dim, self.sha256 = encoder.name, encoder.dim, encoder.sha256
 
     def __call__(self, rows: range, /) -> Tensor:
-        found: Tensor = self.encoder(torch.from_numpy(np.array(self.split.media[rows.start : rows.stop])))
+        found: Tensor = self.encoder(torch.from_numpy(np.array(self.split.pictures[rows.start : rows.stop])))
         return found
 
 

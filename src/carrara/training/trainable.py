@@ -180,7 +180,7 @@ def samples_of(model: Model) -> Image.Image:
 
 def data_std(codec: Any, split: Split, limit: int = 10_000) -> float:
     """The standard deviation of x0 over all numbers of up to `limit` training examples."""
-    x0: Tensor = codec.encode(torch.from_numpy(np.array(split.media[:limit])))
+    x0: Tensor = codec.encode(torch.from_numpy(np.array(split.pictures[:limit])))
     return float(x0.double().std())
 
 

@@ -265,7 +265,7 @@ def samples_of(plan: Plan, sampling: Sampling) -> cache.Tensors:
 
 def data_variance(plan: Plan, limit: int = 2000) -> float:
     """The variance of a pixel of x0 over training pictures, its mean over the pixels."""
-    media, data = plan.dataset.train.media, Way()
+    media, data = plan.dataset.train.pictures, Way()
     for rows in batches(torch.from_numpy(shuffled(len(media), limit)), BATCH):
         data.add(torch.zeros(()), plan.model.codec.encode(gathered(media, rows.numpy())))
     return float(data.spread()) ** 2
