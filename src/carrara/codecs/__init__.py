@@ -1,3 +1,4 @@
 """Codecs: media to x0 and back."""
 
-CODECS: dict[str, str] = {"pixels": "carrara.codecs.pixels:Pixels"}
+# Dotted paths, so that a recipe can name a codec without importing a network.
+CODECS: dict[str, str] = {"pixels": "carrara.codecs.pixels:Pixels", "vq": "carrara.codecs.vq:Vq"}
