@@ -131,4 +131,5 @@ def _check(down: int, width: int, depth: int) -> None:
         ("down", down, down >= 1, "at least 1 halving"),
         ("width", width, width >= 8 and width % 8 == 0, "a multiple of 8, at least 8"),
         ("depth", depth, depth >= 1, "at least 1 block a resolution"),
+        section="trainable",
     )

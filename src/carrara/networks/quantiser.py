@@ -25,7 +25,8 @@ class FiniteScalar(nn.Module):
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
-        require(("levels", tuple(levels), bool(levels) and min(levels) >= 2, "one or more numbers, each 2 or more"))
+        holds = bool(levels) and min(levels) >= 2
+        require(("levels", list(levels), holds, "one or more numbers, each 2 or more"), section="trainable")
         counts = torch.tensor(levels)
         places = torch.cat([torch.ones(1, dtype=torch.long), counts.cumprod(0)[:-1]])
         self.register_buffer("levels", counts[:, None, None], persistent=False)

@@ -52,7 +52,7 @@ def measured_once(folder: Path, model: VqModel, dataset: Dataset) -> dict[str, A
     for entry in evaluations(folder):
         if which.items() <= entry.items():
             return entry
-    found = {**which, **measured(model, dataset)}
+    found = {**which, **measured(model, dataset, features=FEATURES)}
     files.write_json(folder / FIGURES, [*evaluations(folder), found])
     return found
 
