@@ -108,6 +108,18 @@ def test_everything_is_on_the_disk_before_it_is_renamed(tmp_path: Path, monkeypa
     assert before[-1] == ".folder.staging" and after == ["to folder", tmp_path.name]
 
 
+def test_files_in_folders_inside_are_hashed_too(tmp_path: Path) -> None:
+    def nested(folder: Path) -> None:
+        (folder / "inside").mkdir()
+        (folder / "inside" / "one.txt").write_text("one")
+
+    files.write_folder(tmp_path / "folder", nested)
+    files.check_folder(tmp_path / "folder")
+    (tmp_path / "folder" / "inside" / "one.txt").write_text("another")
+    with pytest.raises(DamagedFile, match=r"inside/one\.txt is damaged"):
+        files.check_folder(tmp_path / "folder")
+
+
 def test_a_fill_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
     files.write_folder(tmp_path / "folder", fill("old"))
 

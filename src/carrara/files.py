@@ -73,7 +73,8 @@ def read_json(path: Path) -> Any:
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Makes the folder `path` from what `fill` writes into a staging folder beside it, a manifest of hashes last.
+    """Makes the folder `path` from what `fill` writes into a staging folder beside it, a manifest of hashes last: of every file,
+    those in folders inside it too.
 
     An existing `path` is replaced. Killed at any moment, `present(path)` is the old folder, the new one, or absent; never half.
     """
@@ -81,11 +82,11 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     fill(staging)
-    members = sorted(p for p in staging.iterdir() if p.is_file())
-    write_json(staging / MANIFEST, {"sha256": {p.name: sha256(p) for p in members}})
-    for member in members:
-        flush(member)
-    flush(staging)
+    within = sorted(staging.rglob("*"))
+    members = [p for p in within if p.is_file()]
+    write_json(staging / MANIFEST, {"sha256": {p.relative_to(staging).as_posix(): sha256(p) for p in members}})
+    for each in (*within, staging):
+        flush(each)
     _replace(staging, path)
     flush(path.parent)
 

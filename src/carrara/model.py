@@ -13,11 +13,13 @@ from torch import Tensor
 
 from carrara import __version__, files, tensors
 from carrara.backends import BACKENDS, TORCH, Running, running
+from carrara.codecs.base import Kept
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit, pictures, places
 from carrara.errors import InputError, RecipeError
 from carrara.grids import Grids
+from carrara.kinds import DIFFUSION, FORMAT, check_kind
 from carrara.recipe import PARTS, Recipe, check
 from carrara.rng import Streams
 from carrara.samplers import Step
@@ -26,9 +28,8 @@ from carrara.variances import Variance
 
 WEIGHTS = "network.safetensors"
 DESCRIPTION = "model.json"
-FORMAT = 1
-DIFFUSION, CLIP = "diffusion", "clip"
-"""The kinds of models whose folders carrara writes; a folder that says none holds the first."""
+CODEC = "codec"
+"""The folder inside, with what a codec was made of, where it was made of something."""
 STRENGTH = 0.6
 """How much a start without a mask is changed, unless it is said."""
 
@@ -192,6 +193,9 @@ class Model:
 
     def _fill(self, folder: Path) -> None:
         tensors.save(self.denoiser.network.state_dict(), folder / WEIGHTS)
+        if isinstance(self.codec, Kept):
+            (folder / CODEC).mkdir()
+            self.codec.save(folder / CODEC)
         files.write_json(
             folder / DESCRIPTION,
             {
@@ -206,12 +210,15 @@ class Model:
         files.write(folder / "README.md", card(self))
 
 
-def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str]) -> Model:
+def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str], saved: Path | None = None) -> Model:
     """The untrained Model of a recipe, for pictures of this shape (C, H, W) and these classes.
 
-    The network's parameters are drawn from the recipe's seed.
+    The network's parameters are drawn from the recipe's seed. `saved`: the model folder that a codec's own state is taken from,
+    where it has one; None: from what the recipe names.
     """
     condition, codec = recipe.build("condition", classes=tuple(classes)), recipe.build("codec")
+    if saved is not None and isinstance(codec, Kept):
+        codec = codec.restore(saved / CODEC)
     parts = {section: recipe.build(section) for section in PARTS if section in recipe.sections}
     told: dict[str, Any] = codec.told(tuple(shape))
     with torch.random.fork_rng(devices=[]):
@@ -248,7 +255,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     files.check_folder(folder)
     about = files.read_json(folder / DESCRIPTION)
     check_kind(about, folder, DIFFUSION)
-    model = build(check(about["recipe"]), about["shape"], about["classes"])
+    model = build(check(about["recipe"]), about["shape"], about["classes"], folder)
     network = model.denoiser.network
     network.load_state_dict(tensors.fitting(folder / WEIGHTS, network.state_dict()))
     model.denoiser.to(device).eval()
@@ -261,23 +268,6 @@ def kind_of(path: str | Path) -> str:
     """The kind of model in a model folder, or in the folder of a finished run. Raises InputError where there is none."""
     kind: str = files.read_json(model_folder(path) / DESCRIPTION).get("kind", DIFFUSION)
     return kind
-
-
-def check_kind(about: Mapping[str, Any], folder: Path, wanted: str) -> None:
-    """Raises InputError unless the description of a model folder is in this carrara's format, and of the kind that is wanted."""
-    if about.get("format") != FORMAT:
-        raise InputError(
-            f"{folder} has the format {about.get('format')!r}; this carrara ({__version__}) reads format {FORMAT}"
-        )
-    found = about.get("kind", DIFFUSION)
-    if found == wanted:
-        return
-    if found == CLIP:
-        raise InputError(
-            f"{folder} holds a CLIP, which tells how well pictures and texts fit and makes no pictures; "
-            "give a diffusion model, such as carrara train emoji makes, or use it with carrara.clip.model.load"
-        )
-    raise InputError(f"{folder} holds a model of kind {found!r}, and one of kind {wanted!r} is needed")
 
 
 def model_folder(path: str | Path) -> Path:

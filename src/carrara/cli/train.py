@@ -162,14 +162,16 @@ def work(run: Run, voice: Voice) -> None:
 def conclude(run: Run, voice: Voice) -> None:
     """Writes the report where it is missing or older than the model, and says where everything is."""
     from carrara.cli.training import duration
-    from carrara.model import Model
+    from carrara.kinds import KINDS
+    from carrara.model import kind_of
     from carrara.training.run import MODEL
 
-    measured = "".join(f"; {words}" for words in heldout(run.figures))
+    measured = "".join(f"; {figure}" for figure in heldout(run.figures))
     voice.say(f"complete    {run.learner.images:,} images in {duration(run.seconds)}{measured}")
     voice.say(f"model       {run.folder / MODEL}")
     report = written_report(run.folder, voice)
-    after = shlex.join(["carrara", "sample", str(run.folder)]) if isinstance(run.model, Model) else None
+    words = KINDS[kind_of(run.folder)].after
+    after = shlex.join([*words, str(run.folder)]) if words else None
     voice.say(f"report      {report}")
     if after is not None:
         voice.say(f"next        {after}")
@@ -188,6 +190,8 @@ def heldout(figures: Mapping[str, float]) -> Iterator[str]:
     """What was measured on held-out data at last, with averaged weights, in words."""
     if "heldout_loss_ema" in figures:
         yield f"held-out loss {figures['heldout_loss_ema']:.4f} with averaged weights"
+    if "psnr_ema" in figures:
+        yield f"reconstructions {figures['psnr_ema']:.1f} dB, perplexity of words {figures['perplexity_ema']:.0f}"
     if "text_to_image_at_1_ema" in figures:
         best, five = (100 * figures[f"text_to_image_at_{k}_ema"] for k in (1, 5))
         yield f"of held-out captions {best:.0f} % find their own picture first, {five:.0f} % among the best 5"

@@ -18,7 +18,8 @@ from carrara.clip.hubs import EXTRA, Hubs
 from carrara.errors import InputError
 from carrara.evaluation.clip import checked_rgb
 from carrara.evaluation.features import RESIZER
-from carrara.model import CLIP, DESCRIPTION, FORMAT, WEIGHTS, check_kind, evaluating, model_folder
+from carrara.kinds import CLIP, FORMAT, check_kind
+from carrara.model import DESCRIPTION, WEIGHTS, evaluating, model_folder
 from carrara.networks.dual import DualEncoder, Head
 from carrara.recipe import Recipe, check
 

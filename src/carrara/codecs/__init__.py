@@ -1,8 +1,10 @@
 """Codecs: media to x0 and back."""
 
+# Dotted paths, so that a recipe can name a codec without importing a network.
 CODECS: dict[str, str] = {
     "bpe": "carrara.codecs.bpe:Bpe",
     "bytes": "carrara.codecs.bytes:Bytes",
     "characters": "carrara.codecs.characters:Characters",
     "pixels": "carrara.codecs.pixels:Pixels",
+    "vq": "carrara.codecs.vq:Vq",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,9 @@ from carrara.evaluation.report import (
     Table,
     write,
 )
-from carrara.model import CLIP, Model, kind_of, load
+from carrara.kinds import KINDS
+from carrara.model import Model, kind_of, load
+from carrara.plugins import imported
 from carrara.rng import Streams
 from carrara.training.run import RECIPE, dataset_of
 
@@ -39,14 +41,16 @@ FORWARD_TIMES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 
 
 def write_report(folder: Path) -> Path:
-    """Writes report.html for a finished run, from its model, data, metrics and figures, and film.gif where there is one.
+    """Writes report.html for a finished run, as its kind of model has it. Returns its path."""
+    write_it: Callable[[Path], Path] = imported("report", KINDS[kind_of(folder)].report)
+    return write_it(folder)
+
+
+def of_diffusion(folder: Path) -> Path:
+    """Writes report.html for a finished run of a diffusion model, from its model, data, metrics and figures, and film.gif.
 
     Returns the report.
     """
-    if kind_of(folder) == CLIP:
-        from carrara.clip.report import write_report as of_clip
-
-        return of_clip(folder)
     model = load(folder)
     dataset = dataset_of(model.recipe)
     film = film_gif(model)

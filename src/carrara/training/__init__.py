@@ -5,4 +5,5 @@ TRAINABLES: dict[str, str] = {
     "diffusion": "carrara.training.trainable:Diffusion",
     "distill": "carrara.training.distill:Distillation",
     "clip": "carrara.training.clip:Contrastive",
+    "vq": "carrara.training.vq:Autoencoding",
 }

@@ -153,6 +153,11 @@ class Run:
             raise InputError(
                 f"the data has changed since the run in {self.folder} began; choose another folder with --out"
             )
+        if facts.get("codec") != identity(self.model):
+            raise InputError(
+                f"the codec that the recipe names is another than when the run in {self.folder} began; put its model back, "
+                "or choose another folder with --out"
+            )
         self.trainable.computing = kept(facts)
         return facts
 
@@ -169,6 +174,7 @@ class Run:
             "budget_images": self.asked.budget(self.settings.batch),
             **fastest(self.trainable, candidates(self.settings), self.settings.part).as_dict(),
             "data": self.dataset.fingerprint,
+            "codec": identity(self.model),
         }
         files.write(self.folder / RECIPE, recipe.to_yaml())
         files.write_json(path, facts)
@@ -245,9 +251,14 @@ def dataset_of(recipe: Recipe) -> Dataset:
 
 def measured(recipe: Recipe, dataset: Dataset) -> Recipe:
     """The recipe with what it asks to be measured on the data put in."""
-    if "codec" not in recipe.sections:
+    if "codec" not in recipe.sections or recipe.measured(1.0) == recipe:
         return recipe
     return recipe.measured(data_std(recipe.build("codec"), dataset.train))
+
+
+def identity(model: Product) -> str | None:
+    """The SHA-256 of what the model's codec was trained to be; None where nothing of it was."""
+    return getattr(getattr(model, "codec", None), "sha256", None)
 
 
 def _check_folder(folder: Path, recipe: Recipe, asked: Asked) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from carrara import files, tensors
 from carrara.errors import InputError, RecipeError
-from carrara.model import DESCRIPTION, DIFFUSION, WEIGHTS, Model, check_kind, load, model_folder
+from carrara.kinds import DIFFUSION, check_kind
+from carrara.model import DESCRIPTION, WEIGHTS, Model, load, model_folder
 from carrara.recipe import Recipe, changed, check, parse, text_of
 
 TAUGHT = ("data", "codec", "condition", "network", "schedule", "prediction", "weight", "variance", "train_times")

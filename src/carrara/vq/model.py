@@ -1,0 +1,153 @@
+"""A VqModel: an autoencoder whose middle is a grid of words, and what is known of it. One folder, as of every model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carrara import __version__, files, tensors
+from carrara.codecs.pixels import Pixels
+from carrara.errors import InputError
+from carrara.kinds import FORMAT, VQ, check_kind
+from carrara.model import DESCRIPTION, WEIGHTS, evaluating, model_folder
+from carrara.networks.autoencoder import Autoencoder
+from carrara.recipe import Recipe, check
+
+BATCH = 64
+"""Pictures that are computed at once."""
+GREY = 128
+"""What is shown where a word is not known yet."""
+
+
+@dataclass
+class VqModel:
+    """Pictures uint8 (B, C, H, W) to ids int64 (B, h · w), row after row, from a vocabulary, and back.
+
+    Source: Neural Discrete Representation Learning, van den Oord et al., 2017; Finite Scalar Quantization, Mentzer et al., 2024.
+    """
+
+    recipe: Recipe
+    network: Autoencoder
+    shape: tuple[int, int, int]
+    """Of one picture: (C, H, W)."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the card tells: the data, its licence and fingerprint, versions, figures."""
+
+    @property
+    def vocab(self) -> int:
+        """How many words there are; the id `vocab` itself stands for one that is not known."""
+        return self.network.quantiser.vocab
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w): how many ids a picture has each way."""
+        return self.network.grid(*self.shape[1:])
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 (hex) of the weights: ids are comparable only of the same ones."""
+        return tensors.sha256(self.network.state_dict())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def encode(self, media: Tensor) -> Tensor:
+        """The ids, int64 (B, h · w), of uint8 pictures (B, C, H, W); InputError for others."""
+        if tuple(media.shape[1:]) != self.shape:
+            raise InputError(
+                f"pictures of shape {tuple(media.shape)} were given to the autoencoder {self.recipe.name}; it knows pictures "
+                f"(B, {', '.join(map(str, self.shape))}). Train one on these, or give pictures of that size"
+            )
+        with torch.no_grad(), evaluating(self.network):
+            parts = [self.network.ids(x.to(self.device)) for x in Pixels().encode(media).split(BATCH)]
+        return torch.cat(parts).flatten(1).to(media.device)
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """Uint8 pictures (B, C, H, W) of ids (B, h · w); grey where an id is none of the vocabulary's, such as the mask.
+
+        Raises InputError for another number of ids.
+        """
+        h, w = self.grid
+        if ids.ndim != 2 or ids.shape[1] != h * w:
+            raise InputError(
+                f"ids of shape {tuple(ids.shape)} were given; a picture of the autoencoder {self.recipe.name} has {h * w}"
+            )
+        with torch.no_grad(), evaluating(self.network):
+            parts = [self._decoded(part.to(self.device)) for part in ids.unflatten(1, (h, w)).split(BATCH)]
+        return torch.cat(parts).to(ids.device)
+
+    def _decoded(self, ids: Tensor) -> Tensor:
+        known = (ids >= 0) & (ids < self.vocab)
+        codes = self.network.quantiser.codes(torch.where(known, ids, 0))
+        codes = codes * known[:, None]  # The mean of all codes is 0.
+        pictures = Pixels().decode(self.network.back(codes, self.shape[1:]))
+        side = self.network.multiple
+        wide = known[:, None].repeat_interleave(side, 2).repeat_interleave(side, 3)
+        return torch.where(wide[..., : self.shape[1], : self.shape[2]], pictures, GREY)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the model folder, whole or not at all: weights, description, card, and a manifest of their hashes."""
+        files.write_folder(Path(folder), self.fill)
+
+    def fill(self, folder: Path) -> None:
+        """Writes the files of a model folder but its manifest."""
+        tensors.save(self.network.state_dict(), folder / WEIGHTS)
+        description = {"format": FORMAT, "kind": VQ, "carrara": __version__, "recipe": self.recipe.as_dict()}
+        files.write_json(folder / DESCRIPTION, {**description, "shape": list(self.shape), "facts": self.facts})
+        files.write(folder / "README.md", card(self))
+
+
+def build(recipe: Recipe, shape: Sequence[int]) -> VqModel:
+    """The untrained VqModel of a recipe, for pictures of this shape (C, H, W), its parameters drawn from the recipe's seed."""
+    options = recipe.sections["trainable"]
+    channels, height, width = shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = Autoencoder(channels, *(options[name] for name in ("levels", "down", "width", "depth")))
+    return VqModel(recipe, network, (channels, height, width))
+
+
+def load(path: str | Path) -> VqModel:
+    """The VqModel in a model folder, or in the folder of a finished run. Nothing is ever fetched.
+
+    Raises InputError where there is none, DamagedFile, by name, for what is damaged.
+    """
+    folder = model_folder(path)
+    files.check_folder(folder)
+    return read(folder)
+
+
+def read(folder: Path) -> VqModel:
+    """The VqModel whose files are in this folder, which somebody else has compared with their hashes."""
+    about = files.read_json(folder / DESCRIPTION)
+    check_kind(about, folder, VQ)
+    model = build(check(about["recipe"]), about["shape"])
+    model.network.load_state_dict(tensors.fitting(folder / WEIGHTS, model.network.state_dict()))
+    model.network.eval()
+    model.facts = about["facts"]
+    return model
+
+
+def card(model: VqModel) -> str:
+    """The model card, in Markdown: what it is, what it was trained on, its figures, how to use it."""
+    facts = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in model.facts.items())
+    size, grid = ("×".join(map(str, sides)) for sides in (model.shape, model.grid))
+    return (
+        f"# {model.recipe.name}\n\nAn autoencoder: pictures {size} (C×H×W) to {grid} ids out of {model.vocab:,} and back, "
+        f"{model.parameters:,} parameters, made with carrara {__version__}.\n\n{facts}\n\n"
+        "```python\nfrom carrara.vq.model import load\n\n"
+        'vq = load("path/of/this/folder")\nids = vq.encode(pictures)\nagain = vq.decode(ids)\n```\n\n'
+        "In a recipe: `codec: {kind: vq, model: path/of/this/folder}`.\n"
+    )

