@@ -145,7 +145,8 @@ def prepare(model: Model, mode: str) -> None:
 
 def walked(model: Model, batch: int) -> Tensor:
     """A batch of samples by STEPS evaluations each."""
-    return model.sample(batch, batch=batch, sampler="ddim", steps=STEPS, guidance_scale=1.0)
+    pictures: Tensor = model.sample(batch, batch=batch, sampler="ddim", steps=STEPS, guidance_scale=1.0)
+    return pictures
 
 
 def example(model: Model) -> tuple[Any, ...]:

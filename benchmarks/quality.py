@@ -154,7 +154,8 @@ def trained_samples(words: Sequence[str], how: Computing, dataset: Dataset, n: i
 
     def made(start: int, count: int) -> Tensor:
         label = labels_in_turn(dataset, start, count).tolist()
-        return model.sample(seeds=range(start, start + count), batch=50, label=label)
+        pictures: Tensor = model.sample(seeds=range(start, start + count), batch=50, label=label)
+        return pictures
 
     return in_chunks(n, folder, made)
 

@@ -167,6 +167,10 @@ def gaussian(
     return GaussianDenoiser(network, Gaussian(schedule), prediction, weight, variance)
 
 
-DENOISERS: dict[str, str] = {"gaussian": "carrara.denoisers:gaussian"}
+DENOISERS: dict[str, str] = {
+    "gaussian": "carrara.denoisers:gaussian",
+    "masked": "carrara.tokens:masked",
+    "autoregressive": "carrara.tokens:autoregressive",
+}
 """By the kind of their process. What a function has parameters for of `network`, `vocab` and carrara.recipe.PARTS it is given; the
 others are its options in the recipe. A recipe has those sections of PARTS that it asks for."""

@@ -114,6 +114,10 @@ class Masked:
         """x_t itself: codecs show a mask as a placeholder."""
         return x_t
 
+    def probe(self, shape: Sequence[int], rng: Streams) -> Tensor:
+        """Any tokens and masks, int64 (B, *shape)."""
+        return (rng.uniform(shape) * (self.vocab + 1)).long()
+
     def level(self, t: Tensor) -> Tensor:
         """sigma(t): the share that is hidden, from 0 to 1."""
         return self.schedule.sigma(t)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from carrara import __version__, files, tensors
 from carrara.backends import BACKENDS, TORCH, Running, running
-from carrara.codecs.base import Kept
+from carrara.codecs.base import Codec, Kept
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
-from carrara.editing import Edit, pictures, places
+from carrara.editing import Edit
 from carrara.errors import InputError, RecipeError
 from carrara.grids import Grids
 from carrara.kinds import DIFFUSION, FORMAT, check_kind
@@ -41,10 +41,10 @@ class Model:
     recipe: Recipe
     condition: Condition
     denoiser: GaussianDenoiser
-    codec: Any
+    codec: Codec
     sampling: Sampling
     shape: tuple[int, ...]
-    """Of one picture: (C, H, W)."""
+    """Of one picture: (C, H, W); () where it makes texts."""
     classes: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)
     """What the card tells: the data, its licence and fingerprint, versions, figures."""
@@ -71,7 +71,7 @@ class Model:
         shape = self.codec.shape(self.shape)
         with evaluating(self.denoiser):
             self.denoiser.backend = (
-                None if backend == TORCH else running(backend, BACKENDS, self.denoiser.network, shape, self.condition)
+                None if backend == TORCH else running(backend, BACKENDS, self.denoiser, shape, self.condition)
             )
 
     def sample(
@@ -82,16 +82,16 @@ class Model:
         seeds: Sequence[int] | None = None,
         batch: int = 32,
         progress: Callable[[int, int], None] | None = None,
-        start: Tensor | None = None,
+        start: Any = None,
         strength: float | None = None,
         mask: Tensor | None = None,
         **wishes: Any,
-    ) -> Tensor:
-        """n pictures, uint8 (n, C, H, W). Sample i has the seed `seed` + i, or seeds[i], and its own random stream.
+    ) -> Any:
+        """n pictures, uint8 (n, C, H, W), or a list of n texts.
 
-        `label=` (a number or name, or one for each) says what is asked for; every field of `Sampling` can be given by name
-        (steps=50, sampler="ddim", guidance_scale=2.0, …). `start`, `strength` and `mask` change given pictures instead of
-        making new ones, see `edit`; where n is not given, there is a sample for each of several starts.
+        Sample i has the seed `seed` + i, or seeds[i], and its own random stream. `label=` (a number or name, or one for each) says what is asked for; every field of `Sampling` can be given by name
+        (steps=50, sampler="ddim", guidance_scale=2.0, …). `start`, `strength` and `mask` change what is given instead of
+        making all anew, see `edit`; where n is not given, there is a sample for each of several starts.
         Raises InputError for what cannot be done.
         """
         seeds = seeds_of(one_each(start) if n is None and seeds is None else n, seed, seeds)
@@ -107,18 +107,18 @@ class Model:
             made.append(self.codec.decode(last.x.cpu()))
             if progress is not None:
                 progress(min(first + batch, len(seeds)), len(seeds))
-        return torch.cat(made)
+        return self.codec.together(made)
 
     def film(
         self,
         seeds: Sequence[int],
         *,
-        start: Tensor | None = None,
+        start: Any = None,
         strength: float | None = None,
         mask: Tensor | None = None,
         **wishes: Any,
-    ) -> Iterator[tuple[float, Tensor, Tensor]]:
-        """(t, x_t, the x0 believed at t) for each step, both decoded to uint8 (B, C, H, W); last (0, x_0, x_0)."""
+    ) -> Iterator[tuple[float, Any, Any]]:
+        """(t, x_t, the x0 believed at t) for each step, both decoded to pictures or texts; last (0, x_0, x_0)."""
         sampling, cond = self.plan(len(seeds), wishes)
         edit = self.edit(len(seeds), start, strength, mask)
         process, decode = self.denoiser.process, self.codec.decode
@@ -146,15 +146,16 @@ class Model:
     def edit(
         self,
         count: int,
-        start: Tensor | None = None,
+        start: Any = None,
         strength: float | None = None,
         mask: Tensor | None = None,
     ) -> Edit | None:
         """What `count` samples change, None where they are made from noise alone.
 
-        start: uint8 (C, H, W), or one for each sample; strength in (0, 1]: the share of the steps that are walked, 1
-        where there is a mask and 0.6 where there is none; mask: bool or uint8 (H, W), (1, H, W) or one for each, True
-        where it is to be made and False where `start` is kept. Raises InputError for anything else.
+        start: a picture, uint8 (C, H, W), or a text, or one for each sample. Of a text what follows it is made, and each ▁ in
+        it, which is one token. mask: where a picture is to be made and not kept, True in bool or above 0 in uint8 (H, W),
+        (1, H, W) or one for each. strength in (0, 1]: the share of the steps that are walked, 1 where something is kept, and
+        0.6 where nothing is. Raises InputError for anything else.
         """
         if start is None:
             for name, given in (("strength", strength), ("mask", mask)):
@@ -163,9 +164,8 @@ class Model:
                         f"{name} says how a start is changed, and there is none: give start, or no {name}"
                     )
             return None
-        x0 = self.codec.encode(pictures(start, self.shape, count))
-        made = None if mask is None else places(mask, self.shape[1:], count)
-        usual = STRENGTH if mask is None else 1.0
+        x0, made = self.codec.start(start, mask, self.shape, count)
+        usual = STRENGTH if made is None else 1.0
         return Edit(x0, made, usual if strength is None else strength)
 
     def walk(
@@ -210,20 +210,17 @@ class Model:
         files.write(folder / "README.md", card(self))
 
 
-def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str], saved: Path | None = None) -> Model:
-    """The untrained Model of a recipe, for pictures of this shape (C, H, W) and these classes.
+def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str], codec: Codec | None = None) -> Model:
+    """The untrained Model of a recipe, for pictures of this shape (C, H, W), or texts, and these classes.
 
-    The network's parameters are drawn from the recipe's seed. `saved`: the model folder that a codec's own state is taken from,
-    where it has one; None: from what the recipe names.
+    The network's parameters are drawn from the recipe's seed. `codec`: the recipe's, where it has been made or restored already.
     """
-    condition, codec = recipe.build("condition", classes=tuple(classes)), recipe.build("codec")
-    if saved is not None and isinstance(codec, Kept):
-        codec = codec.restore(saved / CODEC)
+    condition, codec = recipe.build("condition", classes=tuple(classes)), codec or recipe.build("codec")
     parts = {section: recipe.build(section) for section in PARTS if section in recipe.sections}
     told: dict[str, Any] = codec.told(tuple(shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = _network(recipe, told | {"classes": len(condition.classes)}, **parts)
+        network = _network(recipe, told | condition.told(), **parts)
     denoiser = recipe.build("process", network=network, vocab=told.get("vocab"), **parts)
     model = Model(recipe, condition, denoiser, codec, recipe.build("sampling"), tuple(shape), tuple(classes))
     model.wished(1, {})  # What could not be sampled is refused before it is trained.
@@ -255,7 +252,11 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     files.check_folder(folder)
     about = files.read_json(folder / DESCRIPTION)
     check_kind(about, folder, DIFFUSION)
-    model = build(check(about["recipe"]), about["shape"], about["classes"], folder)
+    recipe = check(about["recipe"])
+    codec = recipe.build("codec")
+    if isinstance(codec, Kept):
+        codec = codec.restore(folder / CODEC)
+    model = build(recipe, about["shape"], about["classes"], codec)
     network = model.denoiser.network
     network.load_state_dict(tensors.fitting(folder / WEIGHTS, network.state_dict()))
     model.denoiser.to(device).eval()
@@ -306,16 +307,18 @@ def seeds_of(n: int | None, seed: int, seeds: Sequence[int] | None) -> list[int]
     return list(seeds) if seeds is not None else list(range(seed, seed + n))
 
 
-def one_each(start: Tensor | None) -> int | None:
+def one_each(start: Any) -> int | None:
     """How many samples there are where there is one for each start; None where starts do not decide it."""
-    return len(start) if isinstance(start, Tensor) and start.ndim == 4 else None
+    several = start.ndim == 4 if isinstance(start, Tensor) else isinstance(start, list | tuple)
+    return len(start) if several else None
 
 
 def card(model: Model) -> str:
     """The model card, in Markdown: what it is, what it was trained on, its figures, how to use it."""
     facts = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in model.facts.items())
+    what = f"pictures {'×'.join(map(str, model.shape))} (C×H×W)" if model.shape else "texts"
     return (
-        f"# {model.recipe.name}\n\nA diffusion model of pictures {'×'.join(map(str, model.shape))} (C×H×W), "
+        f"# {model.recipe.name}\n\nA diffusion model of {what}, "
         f"{model.parameters:,} parameters, made with carrara {__version__}.\n\n{facts}\n\n"
-        f'```python\nimport carrara\n\nmodel = carrara.load("path/of/this/folder")\npictures = model.sample(16)\n```\n'
+        f'```python\nimport carrara\n\nmodel = carrara.load("path/of/this/folder")\nsamples = model.sample(16)\n```\n'
     )

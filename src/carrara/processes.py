@@ -71,6 +71,10 @@ class Process(Protocol, Generic[B]):
         """x_t as it can be looked at, for films."""
         ...
 
+    def probe(self, shape: Sequence[int], rng: Streams) -> Tensor:
+        """Something that a network may be given, (B, *shape), as varied as can be: what ways to compute it are compared on."""
+        ...
+
     def level(self, t: Tensor) -> Tensor:
         """What a network is told of t, from 0 (data) to 1 (noise)."""
         ...
@@ -269,3 +273,7 @@ class Gaussian:
     def level(self, t: Tensor) -> Tensor:
         """The noise level as an angle, see Schedule.level."""
         return self.schedule.level(t)
+
+    def probe(self, shape: Sequence[int], rng: Streams) -> Tensor:
+        """Standard normal numbers (B, *shape)."""
+        return rng.normal(shape)

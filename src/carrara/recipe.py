@@ -57,7 +57,9 @@ PARTS = ("schedule", "prediction", "weight", "variance")
 """The sections of which a process's denoiser is made, each where that takes a parameter of the name."""
 
 FROM_DATA: dict[str, frozenset[str]] = {
-    "network": frozenset({"channels", "size", "classes", "outputs", "vocab", "length"}),
+    "network": frozenset(
+        {"channels", "size", "classes", "outputs", "vocab", "length", "source_vocab", "source_length"}
+    ),
     "process": frozenset({"network", "vocab", *PARTS}),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),

@@ -12,6 +12,7 @@ Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,11 @@ from torch.nn import functional as F
 
 from carrara.beliefs import Tokens
 from carrara.denoisers import Cond, Following, Network
-from carrara.errors import InputError, nearest
+from carrara.errors import InputError, RecipeError, nearest
 from carrara.masking import Masked
 from carrara.processes import like
 from carrara.rng import Streams
+from carrara.schedules import Flow, Schedule
 
 TokenWeight = Callable[[Masked, Tensor, Tensor, Tensor], Tensor]
 """(process, nats (B, L), hidden bool (B, L), t (B,)) -> losses (B,)."""
@@ -138,3 +140,26 @@ class AutoregressiveDenoiser(TokenDenoiser):
     def following(self) -> Following | None:
         """The network's `following`, where it has one; see `carrara.denoisers.Following`."""
         return getattr(self.network, "following", None)
+
+
+def masked(
+    network: nn.Module, schedule: Schedule, vocab: int | None, weight: Literal["nelbo", "mean"] = "nelbo"
+) -> MaskedDenoiser:
+    """The denoiser of a recipe whose process is masked. `weight`: the bound's, or MaskGIT's, under which all that is hidden counts
+    alike. Raises RecipeError where the codec gives no tokens.
+    """
+    return MaskedDenoiser(network, Masked(schedule, _vocab(vocab)), weight)
+
+
+def autoregressive(network: nn.Module, vocab: int | None) -> AutoregressiveDenoiser:
+    """The denoiser of a recipe whose tokens are shown in their order. Raises RecipeError where the codec gives none."""
+    return AutoregressiveDenoiser(network, Masked(Flow(), _vocab(vocab)))
+
+
+def _vocab(vocab: int | None) -> int:
+    if vocab is None:
+        raise RecipeError(
+            "masked and autoregressive processes are of tokens, and the recipe's codec gives none; choose codec vq for pictures, "
+            "bytes, bpe or characters for texts, or process gaussian"
+        )
+    return vocab

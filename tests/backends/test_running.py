@@ -121,15 +121,15 @@ def test_what_is_saved_knows_nothing_of_it(model: Model, tmp_path: Path) -> None
 
 
 def test_the_batch_compared_on_holds_every_level_and_the_null(model: Model) -> None:
-    example = fixed(model.denoiser.network, (1, 8, 8), model.condition)
-    again = fixed(model.denoiser.network, (1, 8, 8), model.condition)
+    example = fixed(model.denoiser, (1, 8, 8), model.condition)
+    again = fixed(model.denoiser, (1, 8, 8), model.condition)
     assert torch.equal(example.x, again.x) and example.x.shape == (ROWS, 1, 8, 8)
     assert (float(example.level[0]), float(example.level[-1])) == (0, 1)
     assert example.cond is not None and example.cond["label"].tolist() == [0, 1, 2, 0, 1, 3]
     unconditional = build(
         check(changed(CONTENT, ["condition.kind=none", "sampling.guidance_scale=1"])), (1, 8, 8), ()
     )
-    assert fixed(unconditional.denoiser.network, (1, 8, 8), unconditional.condition).cond is None
+    assert fixed(unconditional.denoiser, (1, 8, 8), unconditional.condition).cond is None
 
 
 def test_likelihoods_are_of_the_network_itself(model: Model) -> None:

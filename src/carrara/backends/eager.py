@@ -24,7 +24,7 @@ def bf16(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
     def computes(x: Tensor, level: Tensor, cond: Cond | None = None) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16):
             out: Tensor = half(x, level, cond)
-        return out.to(x.dtype)
+        return out.to(torch.promote_types(x.dtype, torch.float32))
 
     return computes, "bfloat16"
 

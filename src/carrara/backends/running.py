@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from carrara.conditions.base import Condition
 from carrara.denoisers import Cond, Network
 from carrara.errors import InputError
 from carrara.plugins import find
+from carrara.rng import Streams
 
 TORCH = "torch"
 """The network itself, in float32: what there is without a backend."""
@@ -64,14 +65,15 @@ class Running:
 
 
 def running(
-    name: str, registry: Mapping[str, str], network: nn.Module, shape: tuple[int, ...], condition: Condition
+    name: str, registry: Mapping[str, str], denoiser: Any, shape: tuple[int, ...], condition: Condition
 ) -> Running:
-    """The backend of this name, computing the network for samples of this shape (C, *) under this condition.
+    """The backend of this name, computing a denoiser's network for samples x0 of this shape under this condition.
 
     Raises InputError for an unknown name, and for a backend whose output is not the network's.
     """
     backend: Backend = find("backend", name, registry)
-    example = fixed(network, shape, condition)
+    network: nn.Module = denoiser.network
+    example = fixed(denoiser, shape, condition)
     with torch.no_grad():
         computes, precision = backend(network, example)
         error = relative_error(computes(example.x, example.level, example.cond), network, example)
@@ -83,10 +85,10 @@ def running(
     return Running(name, precision, error, computes)
 
 
-def fixed(network: nn.Module, shape: tuple[int, ...], condition: Condition) -> Inputs:
-    """The batch that backends are compared on: noise, at levels from data to noise, the classes in turn and the null."""
-    device = next(network.parameters()).device
-    x = torch.randn(ROWS, *shape, generator=torch.Generator().manual_seed(0))
+def fixed(denoiser: Any, shape: tuple[int, ...], condition: Condition) -> Inputs:
+    """What backends are compared on: the process's probe, at levels from data to noise, the classes in turn and the null."""
+    device = next(denoiser.network.parameters()).device
+    x = denoiser.process.probe(shape, Streams(range(ROWS)))
     asked, null = condition.ask(ROWS - 1), condition.null(1)
     cond = None
     if asked is not None and null is not None:

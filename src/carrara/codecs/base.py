@@ -1,9 +1,49 @@
-"""What a codec may be beside a pair of functions."""
+"""What every codec is, and what some are beside."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+from torch import Tensor
+
+
+class Codec(Protocol):
+    """Media to x0 and back. Media are uint8 pictures (B, C, H, W), or lists of B texts."""
+
+    once: ClassVar[bool]
+    """Whether x0 is worth keeping: a dataset is then encoded once, see carrara.codecs.encoded, and training reads what is kept."""
+
+    def encode(self, media: Any) -> Tensor:
+        """x0 (B, *shape). Raises InputError for media of another kind."""
+        ...
+
+    def decode(self, x0: Tensor) -> Any:
+        """Media of x0, and of x_t where it can be looked at."""
+        ...
+
+    def together(self, parts: Iterable[Any]) -> Any:
+        """Media that were decoded in parts, as one."""
+        ...
+
+    def shape(self, media_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one x0, given that of one of the media; () are texts."""
+        ...
+
+    def told(self, media_shape: tuple[int, ...]) -> dict[str, int]:
+        """What a network is told of x0: channels and size, or vocab and length."""
+        ...
+
+    def start(
+        self, start: Any, mask: Tensor | None, media_shape: tuple[int, ...], count: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """(x0, what of it is to be made, bool) of `count` samples that change what is given; None where all is to be made."""
+        ...
+
+    def identity(self) -> str:
+        """A text that is equal for codecs that encode alike."""
+        ...
 
 
 @runtime_checkable
@@ -14,6 +54,6 @@ class Kept(Protocol):
         """Writes what it is made of into an empty folder, whose owner writes the files' hashes."""
         ...
 
-    def restore(self, folder: Path) -> None:
-        """From now on it is what was saved there; whatever its options name is not looked for."""
+    def restore(self, folder: Path) -> Self:
+        """This codec as it was saved there; whatever its options name is not looked for."""
         ...

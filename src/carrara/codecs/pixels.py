@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from carrara.editing import pictures, places
 from carrara.errors import InputError, NonFinite
 
 
 class Pixels:
     """uint8 pictures (B, C, H, W) from 0 to 255, as float32 x0 from −1 to 1."""
+
+    once: ClassVar[bool] = False
 
     def encode(self, media: Tensor) -> Tensor:
         """x0 (B, C, H, W) float32 in [−1, 1]. Raises InputError for anything but uint8."""
@@ -45,3 +49,10 @@ class Pixels:
         """What a network is told of x0: its channels, and the longer of its sides."""
         channels, height, width = media_shape
         return {"channels": channels, "size": max(height, width)}
+
+    def start(
+        self, start: Tensor, mask: Tensor | None, media_shape: tuple[int, ...], count: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """(x0 (count, C, H, W), bool (count, 1, H, W)): see `carrara.editing.pictures` and `places` for what may be given."""
+        made = None if mask is None else places(mask, media_shape[1:], count)
+        return self.encode(pictures(start, media_shape, count)), made

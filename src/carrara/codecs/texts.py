@@ -40,6 +40,7 @@ class TextCodec:
     """
 
     kind: ClassVar[str]
+    once: ClassVar[bool] = True
 
     def __init__(self, length: int, layout: Layout) -> None:
         if length < 1:
@@ -119,6 +120,40 @@ class TextCodec:
     def shape(self, media_shape: tuple[int, ...] = ()) -> tuple[int, ...]:
         """(length,): the shape of one window; texts themselves have none."""
         return (self.length,)
+
+    def told(self, media_shape: tuple[int, ...] = ()) -> dict[str, int]:
+        """What a network is told of x0: how many tokens there are, and how many a window holds."""
+        return {"vocab": self.vocab, "length": self.length}
+
+    def start(
+        self, start: str | Sequence[str], mask: Tensor | None, media_shape: tuple[int, ...], count: int
+    ) -> tuple[Tensor, Tensor]:
+        """(ids (count, length), what is to be made, bool): what follows a text, and each PLACEHOLDER in it, which is one token.
+
+        Raises InputError for a mask, for another number of texts than one or `count`, and as `encode`.
+        """
+        texts = [start] if isinstance(start, str) else list(start)
+        if mask is not None:
+            raise InputError(
+                f"texts say themselves where something is to be made: write {PLACEHOLDER} for a token, and no mask"
+            )
+        if len(texts) not in (1, count):
+            raise InputError(f"{len(texts)} texts were given for {count} samples; give one, or one for each")
+        windows = [self._begun(text) for text in texts]
+        ids, made = (torch.stack(parts).expand(count, -1) for parts in zip(*windows, strict=True))
+        return ids, made
+
+    def _begun(self, text: str) -> tuple[Tensor, Tensor]:
+        """A window that begins with the text, and where it is to be made."""
+        parts = [self.tokens(part).astype(np.int64) for part in text.split(PLACEHOLDER)]
+        gap = np.full(1, -1)
+        row = np.concatenate([piece for part in parts for piece in (part, gap)][:-1])
+        if len(row) > self.length:
+            raise InputError(
+                f"the text comes to {len(row)} tokens, and a window holds {self.length}; shorten it, or use a model of a longer one"
+            )
+        filled = torch.from_numpy(np.pad(row, (0, self.length - len(row)), constant_values=-1))
+        return filled.clamp(min=0), filled < 0
 
     def together(self, parts: Iterable[Sequence[str]]) -> list[str]:
         """Lists of decoded texts as one."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from carrara.editing import pictures, places
 from carrara.errors import InputError
 from carrara.vq.model import VqModel, load, read
 
@@ -18,6 +22,8 @@ class Vq:
 
     The folder is read when it is first needed; a model that was saved has a copy of it, and does not need it again.
     """
+
+    once: ClassVar[bool] = True
 
     def __init__(self, model: str) -> None:
         """`model`: the folder of a run of a recipe whose trainable is of kind vq, such as vq-fashion, or its model folder."""
@@ -63,7 +69,25 @@ class Vq:
         h, w = self.model.grid
         return (h * w,)
 
-    def together(self, parts: Sequence[Tensor]) -> Tensor:
+    def told(self, media_shape: tuple[int, ...]) -> dict[str, int]:
+        """What a network is told of x0: how many words there are, and how many stand for a picture."""
+        return {"vocab": self.vocab, "length": self.shape(media_shape)[0]}
+
+    def start(
+        self, start: Tensor, mask: Tensor | None, media_shape: tuple[int, ...], count: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """(ids (count, L), bool (count, L)): a word is made anew where a pixel that it stands for is to be made."""
+        ids = self.encode(pictures(start, media_shape, count))
+        if mask is None:
+            return ids, None
+        made = places(mask, media_shape[1:], count).float()
+        return ids, F.adaptive_max_pool2d(made, self.model.grid).bool().flatten(1)
+
+    def identity(self) -> str:
+        """The autoencoder's hash: its ids are nobody else's."""
+        return f"vq {self.sha256}"
+
+    def together(self, parts: Iterable[Tensor]) -> Tensor:
         """Pictures that were decoded in parts, as one tensor."""
         return torch.cat(list(parts))
 
@@ -71,6 +95,8 @@ class Vq:
         """Writes the autoencoder's files into an empty folder, whose owner writes their hashes."""
         self.model.fill(folder)
 
-    def restore(self, folder: Path) -> None:
-        """From now on the autoencoder is the one that `save` wrote into this folder."""
-        self.model = read(folder)
+    def restore(self, folder: Path) -> Self:
+        """The codec whose autoencoder is the one that `save` wrote into this folder."""
+        made = copy.copy(self)
+        made.model = read(folder)
+        return made

@@ -20,6 +20,10 @@ class Condition(Protocol):
         """The share of training samples whose condition is replaced by the null."""
         ...
 
+    def told(self) -> dict[str, int]:
+        """What a network is told of it: how many classes there are, or what its sources are made of."""
+        ...
+
     def encode(self, batch: Mapping[str, Any]) -> Cond | None:
         """The condition of a training batch."""
         ...

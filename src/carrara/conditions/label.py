@@ -22,6 +22,9 @@ class NoCondition:
     def __init__(self, classes: tuple[str, ...] = ()) -> None:
         self.classes: tuple[str, ...] = ()
 
+    def told(self) -> dict[str, int]:
+        return {"classes": 0}
+
     def encode(self, batch: Mapping[str, Any]) -> Cond | None:
         return None
 
@@ -48,6 +51,9 @@ class LabelCondition:
         if not 0 <= dropout < 1:
             raise InputError(f"condition.dropout is {dropout}; it must be at least 0 and below 1")
         self.classes, self.dropout = tuple(classes), dropout
+
+    def told(self) -> dict[str, int]:
+        return {"classes": len(self.classes)}
 
     def encode(self, batch: Mapping[str, Any]) -> Cond:
         return {"label": batch["label"]}

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from carrara.codecs.encoded import fitted
 from carrara.conditions.base import dropped
 from carrara.data import Dataset, Split
-from carrara.data.batches import batch as take
 from carrara.data.batches import order
+from carrara.evaluation.letters import written
 from carrara.evaluation.pictures import grid
 from carrara.model import Model, build
 from carrara.recipe import Recipe
@@ -22,6 +23,7 @@ from carrara.rng import Streams
 from carrara.sampling import moved
 from carrara.times import TrainTimes, spread_uniforms
 from carrara.training.computing import Computing, candidates
+from carrara.training.examples import Examples, check_labelled, examples_of
 from carrara.training.settings import Training
 from carrara.training.world import World
 
@@ -102,6 +104,8 @@ class Diffusion:
         self.model, self.times, self.dataset, self.settings, self.seed = model, times, dataset, settings, seed
         self.world = world or World()
         self.computing = candidates(settings)[0]
+        self.train, self.unseen = examples_of(dataset, model.codec)
+        check_labelled(self.train, model.condition.told())
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
         self._shown: list[tuple[Tensor, Tensor]] = []
@@ -111,11 +115,11 @@ class Diffusion:
         """Algorithm 1 of DDPM, for any process, prediction and weight: (count,) float32."""
         rng = Streams.of_run(self.seed, start, count)
         flips = rng.uniform().numpy() < 0.5 if self.dataset.flip else None
-        batch = take(self.dataset.train, order(len(self.dataset.train), self.seed, start, count), flips)
+        batch = self.train.batch(order(len(self.train), self.seed, start, count), flips)
         cond = dropped(self.model.condition, self.model.condition.encode(batch), rng)
         u = spread_uniforms(self.settings.spread, rng, self.seed, start, self.settings.batch)
         t, factor = self.times.draw(u, self.model.denoiser.process.schedule)
-        loss = self._loss(batch["media"], t, cond, rng)
+        loss = self._loss(self.train, batch, t, cond, rng)
         if self.model.denoiser.training:
             self._learn(start, t, loss.detach().cpu())
         return loss * factor.to(loss)
@@ -125,9 +129,9 @@ class Diffusion:
         return 1.0
 
     def heldout(self) -> dict[str, float]:
-        """The mean loss on held-out pictures, always the same, at the same times and noise."""
-        count = min(HELDOUT_IMAGES, len(self.dataset.heldout))
-        picked = order(len(self.dataset.heldout), HELDOUT_SEED, 0, count)
+        """The mean loss on held-out examples, always the same, at the same times and noise."""
+        count = min(HELDOUT_IMAGES, len(self.unseen))
+        picked = order(len(self.unseen), HELDOUT_SEED, 0, count)
         u = torch.from_numpy((order(count, HELDOUT_SEED, 0, count) + 0.5) / count)
         t = self.times.fixed(u, self.model.denoiser.process.schedule)
         self.model.denoiser.eval()
@@ -150,13 +154,13 @@ class Diffusion:
             self.times.update(self.world.gather(times), self.world.gather(losses))
 
     def _heldout(self, picked: np.ndarray, t: Tensor, rows: slice) -> Tensor:
-        batch = take(self.dataset.heldout, picked[rows])
-        rng = Streams.of_run(HELDOUT_SEED, rows.start, len(batch["media"]))
-        return self._loss(batch["media"], t[rows], self.model.condition.encode(batch), rng).cpu()
+        batch = self.unseen.batch(picked[rows])
+        rng = Streams.of_run(HELDOUT_SEED, rows.start, len(picked[rows]))
+        return self._loss(self.unseen, batch, t[rows], self.model.condition.encode(batch), rng).cpu()
 
-    def _loss(self, media: Tensor, t: Tensor, cond: Any, rng: Streams) -> Tensor:
+    def _loss(self, examples: Examples, batch: Mapping[str, Any], t: Tensor, cond: Any, rng: Streams) -> Tensor:
         device = self.model.denoiser.device
-        x0 = self.model.codec.encode(media.to(device))
+        x0 = examples.x0(batch, device)
         with self.computing.within(device):
             return self.model.denoiser.loss(x0, t, moved(cond, device), rng)
 
@@ -165,7 +169,7 @@ def trainable_of(recipe: Recipe, dataset: Dataset, settings: Training, world: Wo
     """The trainable of a recipe, untrained, with what it is made from."""
     given: dict[str, Any] = {"dataset": dataset, "settings": settings, "seed": recipe.seed, "world": world}
     if "network" in recipe.sections:
-        model = build(recipe, dataset.shape, dataset.classes)
+        model = build(recipe, dataset.shape, dataset.classes, fitted(recipe.build("codec"), dataset))
         given |= {"model": model, "times": recipe.build("train_times")}
     trainable: Trainable = recipe.build("trainable", recipe=recipe, **given)
     return trainable
@@ -173,9 +177,9 @@ def trainable_of(recipe: Recipe, dataset: Dataset, settings: Training, world: Wo
 
 def samples_of(model: Model) -> Image.Image:
     """The first seeds' samples of a Model that is being trained."""
-    pictures = model.sample(PREVIEW_PICTURES, seed=0, times=model.sampling.untuned()).numpy()
+    media = model.sample(PREVIEW_PICTURES, seed=0, times=model.sampling.untuned())
     model.denoiser.train()
-    return grid(pictures, columns=8)
+    return grid(media.numpy(), columns=8) if isinstance(media, Tensor) else written(media)
 
 
 def data_std(codec: Any, split: Split, limit: int = 10_000) -> float:

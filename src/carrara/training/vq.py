@@ -95,7 +95,7 @@ class Autoencoding:
 
     def _heldout(self, limit: int) -> Tensor:
         picked = order(len(self.dataset.heldout), HELDOUT_SEED, 0, min(limit, len(self.dataset.heldout)))
-        return torch.from_numpy(np.array(self.dataset.heldout.media[picked]))
+        return torch.from_numpy(np.array(self.dataset.heldout.pictures[picked]))
 
     def _loss(self, media: Tensor) -> Tensor:
         x = Pixels().encode(media).to(self.model.device)
