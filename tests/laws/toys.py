@@ -17,7 +17,7 @@ from carrara.schedules import EDM, SCHEDULES, Cosine, Flow, LinearBeta, ScaledLi
 F64 = torch.float64
 
 OF_NUMBERS = over(NUMBERS)
-"""The samplers of Gaussian noise; those of tokens have laws of their own, in test_tokens.py."""
+"""The samplers of Gaussian noise; those of tokens have laws of their own, in test_token_samplers.py."""
 
 SCHEDULE_CASES: dict[str, Schedule] = {name: make() for name, make in SCHEDULES.items()} | {
     "linear_beta, zero terminal": LinearBeta(zero_terminal=True),

@@ -102,7 +102,7 @@ def test_first_hitting_shows_tokens_at_the_process_s_own_times() -> None:
     shares = torch.tensor(
         [[float(schedule.sigma(step.s) / schedule.sigma(step.t)) for step in walk] for walk in steps]
     )
-    places = torch.tensor([[(step.x != 3)[0].tolist() for step in walk][0] for walk in steps]).double()
+    places = torch.tensor([(walk[0].x != 3)[0].tolist() for walk in steps]).double()
     for k, count in enumerate((3, 2)):
         u = (shares[:, k] ** count).sort().values
         assert float((u - (torch.arange(2000) + 0.5) / 2000).abs().max()) < 0.04  # Kolmogorov and Smirnov, 1 in 1000.
