@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from toys import OF_NUMBERS
 
 from carrara import files
 from carrara.errors import DamagedFile, InputError, NonFinite
 from carrara.model import Model, build, evaluating, load
 from carrara.recipe import changed, check
 from carrara.rng import Streams
-from carrara.samplers import SAMPLERS
 
 CONTENT: dict[str, Any] = {
     "name": "tiny",
@@ -159,7 +159,7 @@ def test_a_seed_is_a_picture(model: Model) -> None:
     assert not torch.equal(model.sample(6, seed=10, label=2), whole)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", OF_NUMBERS)
 def test_a_sample_is_itself_in_any_batch(model: Model, sampler: str) -> None:
     count = 8 if sampler == "adaptive" else 64  # That one solves each sample alone.
     seeds = list(range(100, 100 + count))

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from toys import OF_NUMBERS
 
 from carrara.conditions.label import LabelCondition, NoCondition
 from carrara.editing import Edit
 from carrara.errors import InputError
 from carrara.guidance import Guided
 from carrara.processes import Gaussian
-from carrara.samplers import SAMPLERS
 from carrara.sampling import Sampling, moved, part
 from carrara.schedules import Flow, LinearBeta
 
@@ -28,7 +28,7 @@ class Counting:
         return Point(0 * x_t)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", OF_NUMBERS)
 @pytest.mark.parametrize(("steps", "strength"), [(1, None), (7, None), (7, 1.0), (7, 0.4), (7, 1e-3)])
 def test_evaluations_are_counted_right(sampler: str, steps: int, strength: float | None) -> None:
     """With a start that is changed by less than all, fewer steps are walked, and that many only are paid for."""
@@ -37,7 +37,7 @@ def test_evaluations_are_counted_right(sampler: str, steps: int, strength: float
     walked = list(sampling.walk(denoiser, NoCondition(), (2,), None, [1, 2, 3], edit))
     assert len(walked) == {None: steps, 1.0: 7, 0.4: 3, 1e-3: 1}[strength] and walked[-1].x.shape == (3, 2)
     counted = sampling.evaluations() if strength is None else sampling.evaluations(strength)
-    assert counted == (None if SAMPLERS[sampler].evaluations is None else denoiser.evaluations)
+    assert counted == (None if OF_NUMBERS[sampler].evaluations is None else denoiser.evaluations)
     assert denoiser.evaluations >= len(walked)
 
 

@@ -35,7 +35,7 @@ def nelbo(process: Masked, nats: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
 
     Source: MDLM, Sahoo et al., 2024, eq. 10; Shi et al., 2024, eq. 5.
     """
-    return like(process.rate(t), nats) * (nats * hidden).mean(1)
+    return (like(process.rate(t), nats) * nats * hidden).mean(1)
 
 
 def mean(process: Masked, nats: Tensor, hidden: Tensor, t: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from carrara.data import fashion, fetch
+from carrara.data import fashion, fetch, gloss
 
 FILES = " ".join(f"{name}.gz" for pair in fashion._FILES for name in pair)
 
@@ -17,6 +17,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     tools = tmp_path / "bin"
     system = tmp_path / "usr" / "fashion-mnist"
     monkeypatch.setattr(fashion, "SYSTEM", system)
+    monkeypatch.setattr(fetch, "PACKAGED", (fashion,))
 
     def set_up(apt: str = "touch dataset-fashion-mnist_1_all.deb", files: str = FILES, root: bool = True) -> Path:
         tools.mkdir()
@@ -99,6 +100,18 @@ def test_without_apt_it_says_what_else_to_do(
     told = capsys.readouterr().err
     assert "apt-get and dpkg-deb not found" in told
     assert "`path:`" in told
+
+
+def test_of_several_packages_one_that_fails_does_not_keep_the_others_away(
+    machine: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine()
+    monkeypatch.setattr(gloss, "SYSTEM", tmp_path / "wordnet")
+    monkeypatch.setattr(fetch, "PACKAGED", (gloss, fashion))
+    assert fetch.main() == 1
+    told = capsys.readouterr()
+    assert "wordnet-base" in told.err and "dataset-fashion-mnist" in told.out
+    assert fashion.installed() == fashion.fetched() and gloss.installed() is None
 
 
 def test_half_fetched_files_are_replaced(machine: Callable[..., Path]) -> None:

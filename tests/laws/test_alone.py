@@ -5,20 +5,20 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor
-from toys import F64, SMOOTH, Elementwise, judge, last
+from toys import F64, OF_NUMBERS, SMOOTH, Elementwise, judge, last
 
 from carrara.rng import Streams
-from carrara.samplers import SAMPLERS, Step
+from carrara.samplers import Step
 from carrara.times import grid
 
 SEEDS = list(range(1000, 1064))
-each_sampler = pytest.mark.parametrize("name", SAMPLERS)
+each_sampler = pytest.mark.parametrize("name", OF_NUMBERS)
 
 
 def run(name: str, seeds: list[int], dtype: torch.dtype) -> Tensor:
     denoiser, rng = Elementwise(SMOOTH["cosine"]), Streams(seeds)
     x = denoiser.process.prior((3, 7), rng).to(dtype)
-    return last(SAMPLERS[name].walk(denoiser, x, grid("karras", 6, denoiser.process.schedule), rng=rng))
+    return last(OF_NUMBERS[name].walk(denoiser, x, grid("karras", 6, denoiser.process.schedule), rng=rng))
 
 
 @each_sampler
@@ -36,11 +36,11 @@ def test_samples_are_bit_equal_in_any_batch(name: str, dtype: torch.dtype) -> No
 def start_walk(name: str, kind: str, seeds: range) -> Iterator[Step]:
     denoiser, rng = judge(SMOOTH[kind]), Streams(seeds)
     x = denoiser.process.prior((2,), rng)
-    return SAMPLERS[name].walk(denoiser, x, grid("karras", 9, SMOOTH[kind]), rng=rng)
+    return OF_NUMBERS[name].walk(denoiser, x, grid("karras", 9, SMOOTH[kind]), rng=rng)
 
 
 @each_sampler
-@pytest.mark.parametrize("other", SAMPLERS)
+@pytest.mark.parametrize("other", OF_NUMBERS)
 def test_interleaved_walks_do_not_meet(name: str, other: str) -> None:
     def pair() -> tuple[Iterator[Step], Iterator[Step]]:
         return start_walk(name, "cosine", range(4)), start_walk(other, "edm", range(2, 7))
@@ -60,7 +60,7 @@ def test_a_walk_leaves_its_start_and_its_steps_alone(name: str) -> None:
     denoiser = judge(SMOOTH["flow"])
     x = denoiser.process.prior((2,), Streams(range(3)))
     before, copies, steps = x.clone(), [], []
-    for step in SAMPLERS[name].walk(denoiser, x, grid("karras", 7, SMOOTH["flow"]), rng=Streams(range(3))):
+    for step in OF_NUMBERS[name].walk(denoiser, x, grid("karras", 7, SMOOTH["flow"]), rng=Streams(range(3))):
         steps.append(step)
         copies.append((step.x.clone(), step.belief.preview.clone()))
     assert torch.equal(x, before)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
-from toys import SCHEDULE_CASES, SMOOTH, Elementwise
+from toys import OF_NUMBERS, SCHEDULE_CASES, SMOOTH, Elementwise
 
 from carrara.beliefs import Point
 from carrara.codecs.pixels import Pixels
@@ -13,12 +13,11 @@ from carrara.editing import Edit, places, walked
 from carrara.guidance import Guided
 from carrara.processes import Gaussian
 from carrara.rng import Streams
-from carrara.samplers import SAMPLERS
 from carrara.sampling import Sampling
 from carrara.schedules import Flow, Schedule
 
 SHAPE, SEEDS = (1, 4, 4), [3, 1, 4]
-each_sampler = pytest.mark.parametrize("name", SAMPLERS)
+each_sampler = pytest.mark.parametrize("name", OF_NUMBERS)
 each_schedule = pytest.mark.parametrize("schedule", SCHEDULE_CASES.values(), ids=SCHEDULE_CASES)
 
 
@@ -138,7 +137,7 @@ def test_known_places_come_back_exactly(name: str, schedule: Schedule, strength:
     assert float((found[made] != media()[made]).float().mean()) > 0.5
 
 
-@pytest.mark.parametrize("name", [name for name, sampler in SAMPLERS.items() if not sampler.stochastic])
+@pytest.mark.parametrize("name", [name for name, sampler in OF_NUMBERS.items() if not sampler.stochastic])
 @pytest.mark.parametrize("schedule", SMOOTH.values(), ids=SMOOTH)
 def test_known_places_keep_the_noise_of_their_time(name: str, schedule: Schedule) -> None:
     """The network sees them as it was trained to, alpha x0 + sigma eps, and eps is the sample's own all the way."""

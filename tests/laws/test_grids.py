@@ -1,11 +1,10 @@
 """Every grid, under every schedule, for every number of steps from 1 to 1000, falls strictly from 1 to 0."""
 
 import pytest
-from toys import F64, SCHEDULE_CASES, judge, last
+from toys import F64, OF_NUMBERS, SCHEDULE_CASES, judge, last
 
 from carrara.errors import InputError
 from carrara.rng import Streams
-from carrara.samplers import SAMPLERS
 from carrara.schedules import LinearBeta, Schedule
 from carrara.times import GRIDS, grid
 
@@ -54,7 +53,7 @@ def test_every_sampler_walks_every_grid(schedule: Schedule, kind: str) -> None:
     """Few steps, where trouble starts: nothing but finite numbers, and ten steps end near the data, which lies within 2."""
     denoiser = judge(schedule)
     for n in (1, 2, 3, 10):
-        for sampler in SAMPLERS.values():
+        for sampler in OF_NUMBERS.values():
             rng = Streams(range(4))
             x = last(sampler.walk(denoiser, denoiser.process.prior((2,), rng), grid(kind, n, schedule), rng=rng))
             assert bool(x.isfinite().all())

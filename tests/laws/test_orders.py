@@ -16,6 +16,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 from toys import (
     F64,
+    OF_NUMBERS,
     SCHEDULE_CASES,
     SMOOTH,
     Impulses,
@@ -29,7 +30,7 @@ from toys import (
 )
 
 from carrara.rng import Streams
-from carrara.samplers import SAMPLERS, adaptive
+from carrara.samplers import adaptive
 from carrara.times import grid
 
 COUNTS = (80, 160, 320)
@@ -39,13 +40,13 @@ OPTIONS: dict[str, dict[str, float]] = {
 }
 STAYS = {"cosine_beta": 4e-4}
 """The error, where it is not below 1e-4, of steps of the Karras grid that never get shorter: here the first, from 20,291 to 80."""
-CLAIMING = [name for name, sampler in SAMPLERS.items() if sampler.order > 0]
+CLAIMING = [name for name, sampler in OF_NUMBERS.items() if sampler.order > 0]
 """The samplers that claim an order of convergence."""
 each_sampler = pytest.mark.parametrize("name", [name for name in CLAIMING if name != "adaptive"])
 
 
 def walked(name: str, denoiser: object, x: Tensor, times: Tensor, rng: object) -> Tensor:
-    return last(SAMPLERS[name].walk(denoiser, x, times, rng=rng, **OPTIONS.get(name, {})))
+    return last(OF_NUMBERS[name].walk(denoiser, x, times, rng=rng, **OPTIONS.get(name, {})))
 
 
 @cache
@@ -74,7 +75,7 @@ def path_error(name: str, kind: str, uneven: bool) -> Callable[[int], float]:
     x, answer = exact_path(kind)
 
     def error(n: int) -> float:
-        times = between(SMOOTH[kind], n, uneven=uneven, order=SAMPLERS[name].order)
+        times = between(SMOOTH[kind], n, uneven=uneven, order=OF_NUMBERS[name].order)
         return float((walked(name, judge(SMOOTH[kind]), x, times, None) - answer).square().mean().sqrt())
 
     return error
@@ -93,7 +94,7 @@ def variance_error(name: str, denoiser: OneGaussian, times: Tensor) -> float:
 
 def law_error(name: str, kind: str, uneven: bool) -> Callable[[int], float]:
     denoiser = OneGaussian(SMOOTH[kind], 0.25)
-    order = SAMPLERS[name].order
+    order = OF_NUMBERS[name].order
     return lambda n: variance_error(name, denoiser, between(SMOOTH[kind], n, uneven=uneven, order=order))
 
 
@@ -101,15 +102,15 @@ def law_error(name: str, kind: str, uneven: bool) -> Callable[[int], float]:
 @pytest.mark.parametrize("kind", SMOOTH)
 @pytest.mark.parametrize("uneven", [False, True], ids=["even", "uneven"])
 def test_measured_order_is_the_declared_one(name: str, kind: str, uneven: bool) -> None:
-    error = (law_error if SAMPLERS[name].stochastic else path_error)(name, kind, uneven)
-    assert SAMPLERS[name].order - 0.15 < measured_order(error, COUNTS) < SAMPLERS[name].order + 0.25
+    error = (law_error if OF_NUMBERS[name].stochastic else path_error)(name, kind, uneven)
+    assert OF_NUMBERS[name].order - 0.15 < measured_order(error, COUNTS) < OF_NUMBERS[name].order + 0.25
 
 
 @each_sampler
 @pytest.mark.parametrize("kind", SMOOTH)
 def test_order_in_the_variance(name: str, kind: str) -> None:
     """The law converges at least as fast as the path does; a wrong amount of noise would leave an error that stays."""
-    assert measured_order(law_error(name, kind, True), COUNTS) > SAMPLERS[name].order - 0.15
+    assert measured_order(law_error(name, kind, True), COUNTS) > OF_NUMBERS[name].order - 0.15
 
 
 @each_sampler
@@ -119,7 +120,7 @@ def test_variance_converges_on_whole_grids(name: str, kind: str) -> None:
     schedule, counts = SCHEDULE_CASES[kind], (40, 80, 160)
     errors = [variance_error(name, OneGaussian(schedule, 0.25), grid("karras", n, schedule)) for n in counts]
     assert all(fine < max(0.75 * coarse, STAYS.get(kind, 1e-4)) for coarse, fine in pairwise(errors))
-    assert errors[-1] < (0.08 if SAMPLERS[name].order == 1 else 0.01)
+    assert errors[-1] < (0.08 if OF_NUMBERS[name].order == 1 else 0.01)
 
 
 @cache
@@ -131,19 +132,19 @@ def exact_end(kind: str) -> tuple[Tensor, Tensor]:
     return x, last(steps)
 
 
-@pytest.mark.parametrize("name", [n for n, s in SAMPLERS.items() if not s.stochastic and n != "adaptive"])
+@pytest.mark.parametrize("name", [n for n, s in OF_NUMBERS.items() if not s.stochastic and n != "adaptive"])
 @pytest.mark.parametrize("kind", SMOOTH)
 def test_path_converges_on_whole_grids(name: str, kind: str) -> None:
     """The path is far from its asymptotes in the middle, where the mixture parts, so high orders are not yet reached."""
     x, answer = exact_end(kind)
 
     def error(n: int) -> float:
-        walk = SAMPLERS[name].walk(judge(SMOOTH[kind]), x, grid("karras", n, SMOOTH[kind]), rng=None)
+        walk = OF_NUMBERS[name].walk(judge(SMOOTH[kind]), x, grid("karras", n, SMOOTH[kind]), rng=None)
         return float((last(walk) - answer).square().mean().sqrt())
 
     errors = [error(n) for n in (10, 20, 40, 80, 160)]
     assert all(fine < 0.75 * coarse for coarse, fine in pairwise(errors))
-    assert measured_order(error, (40, 80, 160)) > min(SAMPLERS[name].order, 2.5) - 0.4
+    assert measured_order(error, (40, 80, 160)) > min(OF_NUMBERS[name].order, 2.5) - 0.4
 
 
 @pytest.mark.parametrize("kind", SMOOTH)

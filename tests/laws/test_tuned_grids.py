@@ -6,13 +6,13 @@ from functools import partial
 
 import pytest
 import torch
-from toys import F64, SCHEDULE_CASES, SMOOTH, OneGaussian, judge, last, mixture
+from toys import F64, OF_NUMBERS, SCHEDULE_CASES, SMOOTH, OneGaussian, judge, last, mixture
 
 from carrara import tuning
 from carrara.analytic import GaussianMixture, MixtureDenoiser
 from carrara.errors import InputError
 from carrara.processes import Gaussian
-from carrara.samplers import SAMPLERS, adams, ddim, dpmpp_2m, heun, unipc
+from carrara.samplers import adams, ddim, dpmpp_2m, heun, unipc
 from carrara.schedules import Schedule
 from carrara.times import falls
 from carrara.tuning import STARTS, Walk, Warp, damped, learned, rms, shares, tune, tune_among, warped
@@ -158,7 +158,7 @@ def test_among_several_the_nearest_is_chosen() -> None:
 def test_what_cannot_be_tuned_is_refused() -> None:
     schedule = SMOOTH["flow"]
     x = starts(schedule, 4)
-    for sampler in SAMPLERS.values():
+    for sampler in OF_NUMBERS.values():
         if sampler.stochastic:
             with pytest.raises(InputError, match="draws noise on its way"):
                 tune(judge(schedule), x, 3, sampler.walk)

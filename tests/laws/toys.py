@@ -10,10 +10,14 @@ from torch import Tensor
 
 from carrara.analytic import GaussianMixture, MixtureDenoiser
 from carrara.beliefs import Point
-from carrara.processes import Gaussian
+from carrara.processes import NUMBERS, Gaussian
+from carrara.samplers import over
 from carrara.schedules import EDM, SCHEDULES, Cosine, Flow, LinearBeta, ScaledLinearBeta, Schedule
 
 F64 = torch.float64
+
+OF_NUMBERS = over(NUMBERS)
+"""The samplers of Gaussian noise; those of tokens have laws of their own, in test_token_samplers.py."""
 
 SCHEDULE_CASES: dict[str, Schedule] = {name: make() for name, make in SCHEDULES.items()} | {
     "linear_beta, zero terminal": LinearBeta(zero_terminal=True),

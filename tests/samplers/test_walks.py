@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from toys import OF_NUMBERS
 
 from carrara.beliefs import Point
 from carrara.errors import InputError
@@ -13,7 +14,7 @@ from carrara.schedules import SCHEDULES, Flow, Schedule
 from carrara.times import grid
 
 F64 = torch.float64
-each_sampler = pytest.mark.parametrize("name", SAMPLERS)
+each_sampler = pytest.mark.parametrize("name", OF_NUMBERS)
 
 
 class Witness:
@@ -37,7 +38,7 @@ def start(n: int = 3) -> Tensor:
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_steps_are_the_pairs_of_the_grid(name: str, n: int) -> None:
     times = grid("uniform", n, Flow())
-    steps = list(SAMPLERS[name].walk(Witness(), start(), times, rng=Streams(range(3))))
+    steps = list(OF_NUMBERS[name].walk(Witness(), start(), times, rng=Streams(range(3))))
     assert [step.index for step in steps] == list(range(n))
     assert [float(step.t) for step in steps] == times[:-1].tolist()
     assert [float(step.s) for step in steps] == times[1:].tolist()
@@ -47,9 +48,9 @@ def test_steps_are_the_pairs_of_the_grid(name: str, n: int) -> None:
 @each_sampler
 def test_a_step_s_belief_is_the_one_held_at_t(name: str) -> None:
     denoiser, x = Witness(), start()
-    if SAMPLERS[name].returns:
+    if OF_NUMBERS[name].returns:
         pytest.skip("it holds beliefs at noisier times than t")
-    for step in SAMPLERS[name].walk(denoiser, x, grid("uniform", 6, Flow()), rng=Streams(range(3))):
+    for step in OF_NUMBERS[name].walk(denoiser, x, grid("uniform", 6, Flow()), rng=Streams(range(3))):
         assert torch.equal(step.belief.preview, denoiser(x, step.t).x0)
         x = step.x
 
@@ -61,7 +62,7 @@ def test_evaluations_are_as_many_as_declared(name: str, schedule: Schedule) -> N
 
     Some samplers go back up in noise, and ask there.
     """
-    denoiser, times, sampler = Witness(schedule), grid("karras", 6, schedule), SAMPLERS[name]
+    denoiser, times, sampler = Witness(schedule), grid("karras", 6, schedule), OF_NUMBERS[name]
     for step in sampler.walk(denoiser, start(), times, rng=Streams(range(3))):
         asked = [t for t, *_ in denoiser.calls]
         last = step.s == 0
@@ -75,7 +76,7 @@ def test_evaluations_are_as_many_as_declared(name: str, schedule: Schedule) -> N
 @each_sampler
 def test_the_condition_is_handed_on_and_no_gradients_are_kept(name: str) -> None:
     denoiser, cond = Witness(), {"label": start().flatten(1).sum(1)}
-    steps = list(SAMPLERS[name].walk(denoiser, start(), grid("uniform", 4, Flow()), cond, rng=Streams(range(3))))
+    steps = list(OF_NUMBERS[name].walk(denoiser, start(), grid("uniform", 4, Flow()), cond, rng=Streams(range(3))))
     first, whole = denoiser.calls[0], all(len(x) == 3 for _, x, *_ in denoiser.calls)
     assert first[2] is cond
     for _, x, given, gradients in denoiser.calls:
@@ -88,7 +89,7 @@ def test_the_condition_is_handed_on_and_no_gradients_are_kept(name: str) -> None
 @each_sampler
 def test_gradients_are_on_between_the_steps(name: str) -> None:
     """A sampler that is only half walked must not leave its caller without gradients."""
-    walk = SAMPLERS[name].walk(Witness(), start(), grid("uniform", 4, Flow()), rng=Streams(range(3)))
+    walk = OF_NUMBERS[name].walk(Witness(), start(), grid("uniform", 4, Flow()), rng=Streams(range(3)))
     next(walk)
     assert torch.is_grad_enabled()
     next(walk)
@@ -100,15 +101,15 @@ def test_noise_is_added_where_declared_and_only_there(name: str) -> None:
     times = grid("uniform", 5, Flow())
 
     def end(seeds: range) -> Tensor:
-        return list(SAMPLERS[name].walk(Witness(), start(), times, rng=Streams(seeds)))[-2].x
+        return list(OF_NUMBERS[name].walk(Witness(), start(), times, rng=Streams(seeds)))[-2].x
 
     assert torch.equal(end(range(3)), end(range(3)))
-    assert torch.equal(end(range(3)), end(range(50, 53))) is not SAMPLERS[name].stochastic
-    if SAMPLERS[name].stochastic:
+    assert torch.equal(end(range(3)), end(range(50, 53))) is not OF_NUMBERS[name].stochastic
+    if OF_NUMBERS[name].stochastic:
         with pytest.raises(InputError, match="needs the samples' random streams"):
-            list(SAMPLERS[name].walk(Witness(), start(), times, rng=None))
+            list(OF_NUMBERS[name].walk(Witness(), start(), times, rng=None))
     else:
-        assert torch.equal(list(SAMPLERS[name].walk(Witness(), start(), times, rng=None))[-2].x, end(range(3)))
+        assert torch.equal(list(OF_NUMBERS[name].walk(Witness(), start(), times, rng=None))[-2].x, end(range(3)))
 
 
 @each_sampler
@@ -124,8 +125,8 @@ def test_a_constant_belief_is_reached_exactly(name: str) -> None:
         x = denoiser.process.prior((2, 2), Streams(range(3))).double()
         times = grid("karras", 5, schedule)
         eps = denoiser.process.eps(x, torch.full_like(x, 0.25), times[0])
-        for step in SAMPLERS[name].walk(denoiser, x, times, rng=Streams(range(3))):
-            if not SAMPLERS[name].stochastic:
+        for step in OF_NUMBERS[name].walk(denoiser, x, times, rng=Streams(range(3))):
+            if not OF_NUMBERS[name].stochastic:
                 on_line = schedule.alpha(step.s) * 0.25 + schedule.sigma(step.s) * eps
                 torch.testing.assert_close(step.x, on_line, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(step.x, torch.full_like(x, 0.25), rtol=1e-9, atol=1e-9)
@@ -137,7 +138,9 @@ def test_pairs_are_neighbours() -> None:
 
 
 def test_each_sampler_declares_itself() -> None:
-    for sampler in SAMPLERS.values():
-        assert sampler.order >= 1 or (sampler.order == 0 and sampler.walk is SAMPLERS["consistency"].walk)
+    exact = {"first_hitting", "left_to_right"}
+    for name, sampler in SAMPLERS.items():
+        assert sampler.order >= 1 or (sampler.order == 0 and name in exact | {"consistency", "confidence"})
+        assert sampler.made_of
         assert sampler.evaluations is None or sampler.evaluations >= 1
         assert sampler.walk.__doc__

@@ -96,7 +96,10 @@ def _download(package: str, work: Path) -> Path:
             raise
         _run(["apt-get", "update"], work)
         _run(command, work)
-    return next(work.glob(f"{package}_*.deb"))
+    found = next(work.glob(f"{package}_*.deb"), None)
+    if found is None:
+        raise RunError(f"`{' '.join(command)}` brought no file {package}_*.deb. Fetch the package by hand.")
+    return found
 
 
 def _is_root() -> bool:

@@ -39,9 +39,10 @@ class Memory:
     claim: _Claim = field(repr=False, compare=False)
 
     @classmethod
-    def empty(cls, depth: int, batch: int, heads: int, most: int, head_width: int, like: Tensor) -> Memory:
-        """A memory of nothing, with room for `most` tokens, in the dtype and on the device of `like`."""
-        rooms = torch.empty(depth, 2, batch, heads, most, head_width, dtype=like.dtype, device=like.device)
+    def empty(cls, depth: int, batch: int, heads: int, most: int, like: Tensor) -> Memory:
+        """A memory of nothing, with room for `most` tokens such as those of `like` (B, N, width)."""
+        shape = depth, 2, batch, heads, most, like.shape[2] // heads
+        rooms = torch.empty(shape, dtype=like.dtype, device=like.device)
         return cls(rooms, 0, _Claim(0))
 
     def going_on(self, batch: int, tokens: int) -> Memory:

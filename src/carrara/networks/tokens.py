@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carrara.errors import InputError
+from carrara.native.common import computed_in
 from carrara.networks import ops
 from carrara.networks.blocks import Fourier, zeroed
 from carrara.networks.memory import Memory
@@ -20,7 +21,7 @@ BASE = 10_000.0
 
 
 class TokenTransformer(nn.Module):
-    """Logits (B, L, vocab) from tokens x (B, L), level (B,) in [0, 1] and a condition: {"label": (B,)}, {"source": (B, S)}, or both.
+    """Logits (B, L, vocab) from tokens x (B, L), level (B,) in [0, 1] and {"label": (B,), "source": (B, S)}, or one or none of them.
 
     x holds ids from 0 to `vocab`, which is the mask: a token that is not known. L is at most `length`. `classes` (0: no labels;
     label `classes` is the null), `source_vocab` and `source_length` (0: no source; id `source_vocab` is its null and fills what is
@@ -60,7 +61,7 @@ class TokenTransformer(nn.Module):
         super().__init__()
         _check(vocab, length, source_vocab, source_length, width, depth, head_width, mlp_ratio, dropout)
         self.vocab, self.length, self.classes, self.causal = vocab, length, classes, causal
-        self.source_vocab, self.source_length = source_vocab, source_length
+        self.source_vocab, self.source_length, self.heads = source_vocab, source_length, width // head_width
         emb = max(64, width // 4) if classes or told_level else 0
         self.level = (
             nn.Sequential(Fourier(2 * emb), nn.Linear(2 * emb, emb), nn.SiLU(), nn.Linear(emb, emb))
@@ -70,7 +71,7 @@ class TokenTransformer(nn.Module):
         self.label = nn.Embedding(classes + 1, emb) if classes else None
         self.source = nn.Embedding(source_vocab + 1, width) if source_vocab else None
         self.token = nn.Embedding(vocab + 1, width)
-        self.body = Transformer(width, depth, width // head_width, emb, mlp_ratio, dropout, ops.rms_norm)
+        self.body = Transformer(width, depth, self.heads, emb, mlp_ratio, dropout, ops.rms_norm)
         self.leave = None if tied else zeroed(nn.Linear(width, vocab))
         self.register_buffer("turn", places(source_length + length + 1, head_width), persistent=False)
 
@@ -95,8 +96,7 @@ class TokenTransformer(nn.Module):
             )
         tokens = self.embedded(x, self.sources(cond, len(x)) if memory is None else None)
         if memory is None:
-            heads, head_width = self.body.blocks[0].attention.heads, self.turn.shape[2]
-            memory = Memory.empty(len(self.body.blocks), len(x), heads, len(self.turn), head_width, tokens)
+            memory = Memory.empty(len(self.body.blocks), len(x), self.heads, len(self.turn), tokens)
         first, memory = memory.count, memory.going_on(len(x), tokens.shape[1])
         order = Order(self.turn[first : memory.count], self.source_length)
         out = self.body(tokens, self.told(torch.zeros(len(x), device=x.device), cond), order, memory)
@@ -108,8 +108,8 @@ class TokenTransformer(nn.Module):
             raise InputError(f"there are {x.shape[1]} tokens, and the network was made for {self.length} at most")
         tokens = looked_up(self.token, x, "token")
         if source is not None and self.source is not None:
-            tokens = torch.cat([looked_up(self.source, source, "source's token"), tokens], 1)
-        return tokens.to(ops.computed_in(tokens))
+            tokens = torch.cat([looked_up(self.source, source, "token of the source"), tokens], 1)
+        return tokens.to(computed_in(tokens))
 
     def sources(self, cond: Mapping[str, Tensor] | None, count: int) -> Tensor | None:
         """The source (B, source_length), filled up with its null; None where the network knows none."""
@@ -144,16 +144,14 @@ class TokenTransformer(nn.Module):
 
 
 def looked_up(table: nn.Embedding, ids: Tensor, what: str) -> Tensor:
-    """The rows (…, width) of these ids. Raises InputError, on a CPU, for one that has none."""
+    """The rows (…, width) of these ids, the last of which stands for none. On a CPU, raises InputError for an id that has no row."""
     try:
         rows: Tensor = table(ids)
         return rows
     except IndexError as error:
-        wrong = ids[(ids < 0) | (ids >= table.num_embeddings)].flatten()
+        wrong, most = ids[(ids < 0) | (ids >= table.num_embeddings)], table.num_embeddings - 1
         raise InputError(
-            f"a {what}'s id is {wrong[0]}; ids go from 0 to {table.num_embeddings - 1}, which stands for none".replace(
-                "'s's", "'s"
-            )
+            f"the id of a {what} is {int(wrong[0])}; ids go from 0 to {most}, which stands for none"
         ) from error
 
 
