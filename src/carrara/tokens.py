@@ -143,12 +143,13 @@ class AutoregressiveDenoiser(TokenDenoiser):
 
 
 def masked(
-    network: nn.Module, schedule: Schedule, vocab: int | None, weight: Literal["nelbo", "mean"] = "nelbo"
+    network: nn.Module, schedule: Schedule, vocab: int | None, loss: Literal["nelbo", "mean"] = "nelbo"
 ) -> MaskedDenoiser:
-    """The denoiser of a recipe whose process is masked. `weight`: the bound's, or MaskGIT's, under which all that is hidden counts
-    alike. Raises RecipeError where the codec gives no tokens.
+    """The denoiser of a recipe whose process is masked. `loss`: with the bound's weight, or MaskGIT's mean over what is hidden.
+
+    Raises RecipeError where the codec gives no tokens.
     """
-    return MaskedDenoiser(network, Masked(schedule, _vocab(vocab)), weight)
+    return MaskedDenoiser(network, Masked(schedule, _vocab(vocab)), loss)
 
 
 def autoregressive(network: nn.Module, vocab: int | None) -> AutoregressiveDenoiser:
