@@ -188,7 +188,7 @@ class Tokens:
         `temperature` divides log p, 0 takes the likeliest; then the `top_k` likeliest are kept (ties with the last too), then
         the fewest likeliest that hold at least `top_p`. `where` bool (B, L): the positions that are asked for; others are 0.
 
-        Sources: Masked Diffusion Models are Secretly Time-Agnostic Masked Models, Zheng et al., 2024, section 5, for the
+        Sources: Masked Diffusion Models are Secretly Time-Agnostic Masked Models, Zheng et al., 2024, for the
         precision; The Curious Case of Neural Text Degeneration, Holtzman et al., 2020, for top_p.
         """
         check_draw(temperature, top_k, top_p)

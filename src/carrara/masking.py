@@ -6,8 +6,8 @@ hidden from there on. Going back, what is hidden is shown at its time and drawn 
     q(x_t | x0)          each token is itself with probability alpha(t), else the mask
     q(x_s | x_t, x0)     a mask turns into its token with probability 1 − sigma(s) / sigma(t), s < t
 
-Sources: Structured Denoising Diffusion Models in Discrete State-Spaces (D3PM), Austin et al., 2021, section 3.1, absorbing state;
-Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024, eq. 3–5; Shi et al., 2024.
+Sources: Structured Denoising Diffusion Models in Discrete State-Spaces (D3PM), Austin et al., 2021, absorbing state;
+Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024; Shi et al., 2024.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Masked:
         token is taken for a draw. Tokens that are shown in one step are drawn independently of each other, which is the step's only
         error. Raises InputError for an eta other than 1.
 
-        Source: MDLM, Sahoo et al., 2024, eq. 7.
+        Source: MDLM, Sahoo et al., 2024.
         """
         if eta != 1:
             raise InputError(

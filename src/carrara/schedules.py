@@ -132,7 +132,7 @@ class Flow(Schedule):
 class Polynomial(Schedule):
     """alpha = 1 − t^power, sigma = t^power: of tokens, the share that still shows; `Flow` is its power 1.
 
-    Source: Simplified and Generalized Masked Diffusion for Discrete Data, Shi et al., 2024, table 4; MaskGIT's square and cubic.
+    Source: Simplified and Generalized Masked Diffusion for Discrete Data, Shi et al., 2024.
     """
 
     def __init__(self, power: float = 2.0) -> None:
@@ -160,7 +160,7 @@ class Polynomial(Schedule):
 class MaskCosine(Schedule):
     """alpha = 1 − sin(π t / 2), sigma = sin(π t / 2): few tokens are shown at first, many at the end.
 
-    Source: MaskGIT: Masked Generative Image Transformer, Chang et al., 2022, section 3.3, whose cos(π r / 2) at r = 1 − t it is.
+    Source: MaskGIT: Masked Generative Image Transformer, Chang et al., 2022, whose cos(π r / 2) at r = 1 − t it is.
     """
 
     def alpha(self, t: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def token_bound(denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams,
     In sigma, what is hidden, the integrand knows nothing of the schedule; the n shares are (j + u_j) / n, u_j from each sample's
     own stream. The denoiser must be in evaluation mode. Raises InputError for fewer than 1 draw.
 
-    Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024, eq. 10.
+    Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024.
     """
     if n < 1:
         raise InputError(f"{n} draws were asked for; the estimate needs at least 1")
@@ -64,7 +64,7 @@ def _standard_error(draws: Tensor) -> Tensor:
     A cell's variance is not known from one draw, so neighbours, in twos and at most once in three, stand for each other; what their
     means differ by is counted with it.
 
-    Source: Sampling Techniques, Cochran, 1977, section 5A.12, collapsed strata.
+    Source: Sampling Techniques, Cochran, 1977, on collapsed strata.
     """
     groups = draws.tensor_split(len(draws) // 2)
     return torch.stack([len(group) * group.var(0) for group in groups]).sum(0).sqrt() / len(draws)

@@ -6,7 +6,7 @@
 Both are called as every denoiser is, `denoiser(x_t, t, cond) -> Tokens`. The network gives logits for the K tokens that exist,
 so the mask has no probability; and what shows is believed with probability 1, whatever the network says there (MDLM's SUBS).
 
-Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024, section 3.2.3.
+Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TokenWeight = Callable[[Masked, Tensor, Tensor, Tensor], Tensor]
 def nelbo(process: Masked, nats: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
     """−alpha′ / (1 − alpha) · Σ of the nats that are hidden / L: its mean over t uniform in (0, 1] bounds −log p / L.
 
-    Source: MDLM, Sahoo et al., 2024, eq. 10; Shi et al., 2024, eq. 5.
+    Source: MDLM, Sahoo et al., 2024; Shi et al., 2024.
     """
     return (like(process.rate(t), nats) * nats * hidden).mean(1)
 
@@ -41,7 +41,7 @@ def nelbo(process: Masked, nats: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
 def mean(process: Masked, nats: Tensor, hidden: Tensor, t: Tensor) -> Tensor:
     """The mean of the nats that are hidden, 0 where none is: every hidden token counts alike within its sample.
 
-    Source: MaskGIT, Chang et al., 2022, eq. 1.
+    Source: MaskGIT, Chang et al., 2022.
     """
     return (nats * hidden).sum(1) / hidden.sum(1).clamp(min=1)
 

@@ -33,8 +33,8 @@ def confidence(
     stays. True is Mask-Predict: any token that was made here may be hidden again, by the certainty it was made with. What shows
     at the beginning always stays. It is no draw from the model's law, though often a better sample in few steps.
 
-    Sources: MaskGIT, Chang et al., 2022, section 3.3, with the noise of its released code; Mask-Predict: Parallel Decoding of
-    Conditional Masked Language Models, Ghazvininejad et al., 2019, section 3.
+    Sources: MaskGIT, Chang et al., 2022, with the noise of its released code; Mask-Predict: Parallel Decoding of
+    Conditional Masked Language Models, Ghazvininejad et al., 2019.
     """
     process = of(TOKENS, denoiser.process)
     _check(rng, temperature, choice_temperature)

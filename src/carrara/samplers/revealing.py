@@ -31,8 +31,7 @@ def cached(
     same of the same x_t, so the samples are `ancestral`'s. Told it, and under a guidance interval, it is believed as of the time of
     the last change.
 
-    Source: Masked Diffusion Models are Secretly Time-Agnostic Masked Models, Zheng et al., 2024, section 3; Sahoo et al., 2024,
-    section 4.2.
+    Source: Masked Diffusion Models are Secretly Time-Agnostic Masked Models, Zheng et al., 2024; Sahoo et al., 2024.
     """
     process = of(TOKENS, denoiser.process)
     belief: Tokens | None = None
@@ -64,7 +63,7 @@ def first_hitting(
     each of them is it with the same probability. Of the grid only the first time is looked at: the walk begins there, and ends
     when every sample is whole, in one step for each token. A Step's t and s are the latest of the batch's.
 
-    Source: Zheng et al., 2024, section 4, algorithm 2.
+    Source: Zheng et al., 2024.
     """
     process = of(TOKENS, denoiser.process)
     if rng is None:
