@@ -17,7 +17,7 @@ from carrara.codecs.base import Codec, Kept
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit
-from carrara.errors import InputError, RecipeError
+from carrara.errors import InputError
 from carrara.grids import Grids
 from carrara.kinds import DIFFUSION, FORMAT, check_kind
 from carrara.recipe import PARTS, Recipe, check
@@ -234,12 +234,6 @@ def _network(
     """The network of a recipe, told what the data and the codec decide. Raises RecipeError where it needs to know other things."""
     if variance is not None and "channels" in told:
         told = told | {"outputs": told["channels"] * variance.outputs}
-    if missing := recipe.wanting("network", told):
-        network, codec = (recipe.sections[section]["kind"] for section in ("network", "codec"))
-        raise RecipeError(
-            f"network.kind {network!r} must know {' and '.join(missing)}, and the codec {codec!r} tells {', '.join(told)}; choose "
-            "a network for what the codec gives: unet, unet2d or dit for pictures and latents, tokens for tokens"
-        )
     made: torch.nn.Module = recipe.build("network", **told)
     return made
 

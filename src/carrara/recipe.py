@@ -2,7 +2,8 @@
 
 A recipe is a YAML file of sections. `network: {kind: unet, width: 64}` calls `UNet(width=64)`: the constructor's own
 annotations are the schema, so there is no second description of any class to keep in step. What the data decides (`channels`,
-`size`, `classes`, and from the variance `outputs`) is filled in when a model is built and cannot be set.
+`size`, `classes`, and from the variance `outputs`; of tokens `vocab` and `length`, and those of a source) is filled in when a model
+is built and cannot be set.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -95,19 +96,25 @@ class Recipe:
     sections: Mapping[str, Mapping[str, Any]]
 
     def build(self, section: str, **from_data: Any) -> Any:
-        """The object a section describes; of `from_data` it gets what it has parameters for."""
+        """The object a section describes; of `from_data` it gets what it has parameters for.
+
+        Raises RecipeError where it needs more of the data than that.
+        """
         options = dict(self.sections[section])
         target = target_of(section, options)
         options.pop("kind", None)
         parameters = inspect.signature(target).parameters
         given = {name: value for name, value in from_data.items() if name in parameters}
+        lacking = [
+            name for name in FROM_DATA.get(section, ()) & parameters.keys() - given.keys() if needed(parameters[name])
+        ]
+        if lacking:
+            kind = self.sections[section].get("kind")
+            raise RecipeError(
+                f"{section}.kind {kind!r} is for other data: it needs to know {', '.join(sorted(lacking))}, and this data has "
+                f"{', '.join(sorted(from_data)) or 'nothing of the kind'}; choose another kind of {section}"
+            )
         return target(**validated(section, target, options), **given)
-
-    def wanting(self, section: str, given: Iterable[str]) -> list[str]:
-        """What a section's class must be given by the caller, and is not among these names."""
-        parameters = inspect.signature(target_of(section, self.sections[section])).parameters.values()
-        needed = [p.name for p in parameters if p.default is p.empty and p.name in FROM_DATA.get(section, ())]
-        return [name for name in needed if name not in set(given)]
 
     def measured(self, data_std: float) -> Recipe:
         """The recipe with its measured values put in."""
@@ -122,6 +129,14 @@ class Recipe:
         plain = json.loads(json.dumps(self.as_dict(), default=str))
         text: str = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         return text
+
+
+def needed(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter has to be given."""
+    return parameter.default is parameter.empty and parameter.kind not in (
+        parameter.VAR_KEYWORD,
+        parameter.VAR_POSITIONAL,
+    )
 
 
 def names() -> list[str]:

@@ -1,5 +1,7 @@
 """Recomputing: the same gradients bit for bit, and less that is kept."""
 
+from typing import Any
+
 import pytest
 import torch
 from test_every_network import every, inputs, net, randomised
@@ -26,6 +28,11 @@ def gradients(network: nn.Module, bf16: bool, size: int = 16) -> dict[str, Tenso
 
 
 def bytes_kept(network: nn.Module, size: int = 32) -> int:
+    """The bytes of all that forward keeps for backward, beside the parameters, of pictures of this size."""
+    return bytes_kept_by(network, inputs(4, 1, size, size))
+
+
+def bytes_kept_by(network: nn.Module, given: tuple[Any, ...]) -> int:
     """The bytes of all that forward keeps for backward, beside the parameters."""
     own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     kept: dict[int, Tensor] = {}
@@ -36,7 +43,7 @@ def bytes_kept(network: nn.Module, size: int = 32) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(*inputs(4, 1, size, size))
+        network(*given)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 

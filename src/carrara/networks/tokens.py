@@ -21,7 +21,7 @@ BASE = 10_000.0
 
 
 class TokenTransformer(nn.Module):
-    """Logits (B, L, vocab) from tokens x (B, L), level (B,) in [0, 1] and {"label": (B,), "source": (B, S)}, or one or none of them.
+    """Logits (B, L, vocab) from tokens x (B, L), level (B,) in [0, 1] and {"label": (B,), "source": (B, S)}, or less, or None.
 
     x holds ids from 0 to `vocab`, which is the mask: a token that is not known. L is at most `length`. `classes` (0: no labels;
     label `classes` is the null), `source_vocab` and `source_length` (0: no source; id `source_vocab` is its null and fills what is
@@ -72,10 +72,12 @@ class TokenTransformer(nn.Module):
         self.source = nn.Embedding(source_vocab + 1, width) if source_vocab else None
         self.token = nn.Embedding(vocab + 1, width)
         self.body = Transformer(width, depth, self.heads, emb, mlp_ratio, dropout, ops.rms_norm)
-        self.leave = None if tied else zeroed(nn.Linear(width, vocab))
+        self.tied, self.leave = tied, zeroed(nn.Linear(width, width if tied else vocab))
         self.register_buffer("turn", places(source_length + length + 1, head_width), persistent=False)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        if x.shape[1] > self.length:
+            raise InputError(f"there are {x.shape[1]} tokens, and the network was made for {self.length} at most")
         read = F.pad(x, (1, 0), value=self.vocab)[:, :-1] if self.causal else x
         tokens = self.embedded(read, self.sources(cond, len(x)))
         order = Order(self.turn[: tokens.shape[1]], self.source_length if self.causal else None)
@@ -100,12 +102,10 @@ class TokenTransformer(nn.Module):
         first, memory = memory.count, memory.going_on(len(x), tokens.shape[1])
         order = Order(self.turn[first : memory.count], self.source_length)
         out = self.body(tokens, self.told(torch.zeros(len(x), device=x.device), cond), order, memory)
-        return self.logits(out[:, -x.shape[1] :]), memory
+        return self.logits(out[:, out.shape[1] - x.shape[1] :]), memory
 
     def embedded(self, x: Tensor, source: Tensor | None) -> Tensor:
         """The vectors of the source, where there is one, and then of the tokens x (B, m): (B, S + m, width)."""
-        if x.shape[1] > self.length + 1 or (x.shape[1] > self.length and not self.causal):
-            raise InputError(f"there are {x.shape[1]} tokens, and the network was made for {self.length} at most")
         tokens = looked_up(self.token, x, "token")
         if source is not None and self.source is not None:
             tokens = torch.cat([looked_up(self.source, source, "token of the source"), tokens], 1)
@@ -136,15 +136,13 @@ class TokenTransformer(nn.Module):
         return label if emb is None else emb + label
 
     def logits(self, x: Tensor) -> Tensor:
-        """(…, vocab) from (…, width)."""
-        if self.leave is not None:
-            out: Tensor = self.leave(x)
-            return out
-        return F.linear(x, self.token.weight[:-1] * x.shape[-1] ** -0.5)
+        """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""
+        out: Tensor = self.leave(x)
+        return F.linear(out, self.token.weight[:-1] * x.shape[-1] ** -0.5) if self.tied else out
 
 
 def looked_up(table: nn.Embedding, ids: Tensor, what: str) -> Tensor:
-    """The rows (…, width) of these ids, the last of which stands for none. On a CPU, raises InputError for an id that has no row."""
+    """The rows (…, width) of these ids; the last row stands for none. Raises InputError, on a CPU, for an id that has no row."""
     try:
         rows: Tensor = table(ids)
         return rows
