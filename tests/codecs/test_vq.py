@@ -81,7 +81,14 @@ def test_what_is_no_autoencoder_is_refused(tmp_path: Path, there: bool) -> None:
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    recipe = check({"name": "small", "data": {"kind": "digits"}, "network": {"kind": "unet", "width": 8, "depth": 1}})
+    recipe = check(
+        {
+            "name": "small",
+            "data": {"kind": "digits"},
+            "condition": {"kind": "none"},
+            "network": {"kind": "unet", "width": 8, "depth": 1},
+        }
+    )
     build(recipe, (1, 8, 8), ()).save(tmp_path / "model")
     with pytest.raises(
         InputError, match=r"holds a diffusion model, .*; give an autoencoder, such as carrara train vq-fashion"
@@ -122,6 +129,7 @@ def test_a_model_s_folder_has_its_codec_inside(tmp_path: Path, monkeypatch: pyte
     content = {
         "name": "small",
         "data": {"kind": "digits"},
+        "condition": {"kind": "none"},
         "codec": {"kind": "turned", "path": str(tmp_path / "sign")},
         "network": {"kind": "unet", "width": 8, "depth": 1},
     }
