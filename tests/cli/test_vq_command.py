@@ -59,8 +59,8 @@ def test_its_report_shows_what_is_left_beside_the_floor(trained: tuple[Path, Any
         "cheap@4" in page and "Perplexity of words" in page and "http://" not in page.replace("http://www.w3.org", "")
     )
     (found,) = json.loads((folder / "figures.json").read_text())
-    assert found["n"] == found["frechet"]["n"] == 360
-    assert 0 <= found["frechet"]["floor"] < found["frechet"]["value"]
+    assert found["n"] == found["reconstruction_frechet"]["n"] == 360
+    assert 0 <= found["reconstruction_frechet"]["floor"] < found["reconstruction_frechet"]["value"]
     assert found["weights_sha256"] == load(folder).sha256
 
 

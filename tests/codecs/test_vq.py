@@ -62,7 +62,7 @@ def test_it_is_whole_once_it_was_saved(folder: Path, tmp_path: Path) -> None:
     files.write_folder(tmp_path / "kept", codec.save)
     expected = codec.encode(PICTURES)
     shutil.rmtree(folder)
-    again = Vq(str(folder))
+    again = Vq(folder)
     again.restore(tmp_path / "kept")
     assert torch.equal(again.encode(PICTURES), expected) and again.sha256 == codec.sha256
 
@@ -77,16 +77,23 @@ def test_what_is_no_autoencoder_is_refused(tmp_path: Path, there: bool) -> None:
         else "there is no such folder; train an autoencoder first, e.g. carrara train vq-fashion"
     )
     with pytest.raises(InputError, match=sentence):
-        Vq(str(tmp_path / "run")).encode(PICTURES)
+        Vq(tmp_path / "run").encode(PICTURES)
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    recipe = check({"name": "small", "data": {"kind": "digits"}, "network": {"kind": "unet", "width": 8, "depth": 1}})
+    recipe = check(
+        {
+            "name": "small",
+            "data": {"kind": "digits"},
+            "condition": {"kind": "none"},
+            "network": {"kind": "unet", "width": 8, "depth": 1},
+        }
+    )
     build(recipe, (1, 8, 8), ()).save(tmp_path / "model")
     with pytest.raises(
         InputError, match=r"holds a diffusion model, .*; give an autoencoder, such as carrara train vq-fashion"
     ):
-        Vq(str(tmp_path / "model")).encode(PICTURES)
+        Vq(tmp_path / "model").encode(PICTURES)
 
 
 def test_pictures_of_another_size_are_refused(folder: Path) -> None:
@@ -122,6 +129,7 @@ def test_a_model_s_folder_has_its_codec_inside(tmp_path: Path, monkeypatch: pyte
     content = {
         "name": "small",
         "data": {"kind": "digits"},
+        "condition": {"kind": "none"},
         "codec": {"kind": "turned", "path": str(tmp_path / "sign")},
         "network": {"kind": "unet", "width": 8, "depth": 1},
     }

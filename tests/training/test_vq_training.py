@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import small
 import torch
 from PIL import Image
 from rank_vq import CHANGES, IMAGES
@@ -19,6 +20,7 @@ from words import opened, recipe, trained
 
 import carrara
 from carrara import files, tensors
+from carrara.codecs.pixels import Pixels
 from carrara.errors import DamagedFile, InputError, RecipeError
 from carrara.training import run as run_module
 from carrara.training.run import MODEL
@@ -125,9 +127,9 @@ def test_an_image_s_loss_does_not_depend_on_those_beside_it(tmp_path: Path) -> N
 
 
 def test_less_than_black_is_black() -> None:
-    x = torch.tensor([-1.0, -1.0, 1.0, 1.0, 0.5, 0.5])
+    x = torch.tensor([-1.0, -1.0, 1.0, 1.0, 0.75, 0.5])
     y = torch.tensor([-1.5, -0.5, 1.5, 0.5, 1.5, -1.5])
-    assert off(y, x).tolist() == [0, 0.5, 0, -0.5, 1, -2]
+    assert off(y, x).tolist() == [0, 0.5, 0, -0.5, 0.75, -2]
 
 
 def test_pictures_are_mirrored_where_the_data_allows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,3 +214,15 @@ def test_damage_is_named(finished: Path, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(DamagedFile, match=r"network\.safetensors is damaged"):
         load(tmp_path / "copy")
+
+
+def test_a_run_does_not_go_on_with_another_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has learnt the words of one autoencoder knows no other's."""
+    small.opened(tmp_path / "plain")  # Pixels are always the same.
+    small.opened(tmp_path / "plain")
+    monkeypatch.setattr(Pixels, "sha256", "a" * 64, raising=False)
+    small.opened(tmp_path / "run")
+    small.opened(tmp_path / "run")
+    monkeypatch.setattr(Pixels, "sha256", "b" * 64, raising=False)
+    with pytest.raises(InputError, match=r"codec .* is another than when the run in .* began; put its model back"):
+        small.opened(tmp_path / "run")

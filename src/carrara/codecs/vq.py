@@ -25,17 +25,17 @@ class Vq:
 
     once: ClassVar[bool] = True
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: Path) -> None:
         """`model`: the folder of a run of a recipe whose trainable is of kind vq, such as vq-fashion, or its model folder."""
         self.folder = model
 
     @cached_property
     def model(self) -> VqModel:
         """The autoencoder. Raises InputError where there is none, or a model of another kind; DamagedFile for damage."""
-        folder = Path(self.folder).expanduser()
+        folder = self.folder.expanduser()
         if not folder.is_dir():
             raise InputError(
-                f"codec.model is {self.folder!r}, and there is no such folder; train an autoencoder first, e.g. "
+                f"codec.model is {str(self.folder)!r}, and there is no such folder; train an autoencoder first, e.g. "
                 "carrara train vq-fashion, and give its run folder"
             )
         return load(folder)

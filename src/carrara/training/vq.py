@@ -82,7 +82,7 @@ class Autoencoding:
         media = self._heldout(HELDOUT_IMAGES)
         network = self.model.network.eval()
         with torch.no_grad():
-            losses = torch.cat([self._loss(part) for part in media.split(128)])
+            losses = torch.cat([self._loss(part) for part in torch.split(media, 128)])
         ids = self.model.encode(media)
         network.train()
         left = fidelity(media, self.model.decode(ids), ids, self.model.vocab)

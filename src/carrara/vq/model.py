@@ -71,7 +71,7 @@ class VqModel:
                 f"(B, {', '.join(map(str, self.shape))}). Train one on these, or give pictures of that size"
             )
         with torch.no_grad(), evaluating(self.network):
-            parts = [self.network.ids(x.to(self.device)) for x in Pixels().encode(media).split(BATCH)]
+            parts = [self.network.ids(x.to(self.device)) for x in torch.split(Pixels().encode(media), BATCH)]
         return torch.cat(parts).flatten(1).to(media.device)
 
     def decode(self, ids: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class VqModel:
                 f"ids of shape {tuple(ids.shape)} were given; a picture of the autoencoder {self.recipe.name} has {h * w}"
             )
         with torch.no_grad(), evaluating(self.network):
-            parts = [self._decoded(part.to(self.device)) for part in ids.unflatten(1, (h, w)).split(BATCH)]
+            parts = [self._decoded(part.to(self.device)) for part in torch.split(ids.reshape(-1, h, w), BATCH)]
         return torch.cat(parts).to(ids.device)
 
     def _decoded(self, ids: Tensor) -> Tensor:

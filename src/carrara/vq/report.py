@@ -60,9 +60,9 @@ def measured_once(folder: Path, model: VqModel, dataset: Dataset) -> dict[str, A
 def measured(
     model: VqModel, dataset: Dataset, n: int = PICTURES, features: Features | str = FEATURES
 ) -> dict[str, Any]:
-    """Figures of up to n held-out pictures once they were ids: mse, psnr, used, perplexity, and as `frechet` the distance.
+    """Figures of up to n held-out pictures once they were ids: mse, psnr, used, perplexity; as `reconstruction_frechet` a Fréchet.
 
-    The floor of that distance is of the same pictures as they are. It is left out where its features are not installed.
+    Its floor is the distance of the same pictures as they are. It is left out where its features are not installed.
     """
     n = min(n, len(dataset.heldout))
     media: Tensor = heldout(dataset, n)[:n]
@@ -70,7 +70,7 @@ def measured(
     again = model.decode(ids)
     found: dict[str, Any] = {"n": n, **fidelity(media, again, ids, model.vocab)}
     try:
-        return {**found, "frechet": frechet(again, dataset, features).as_dict()}
+        return {**found, "reconstruction_frechet": frechet(again, dataset, features).as_dict()}
     except MissingExtra:
         return found
 
@@ -89,7 +89,7 @@ def tiles(found: Mapping[str, Any], model: VqModel) -> list[Figure]:
             ceiling=model.vocab,
         ),
     ]
-    if distance := found.get("frechet"):
+    if distance := found.get("reconstruction_frechet"):
         by = f"{distance['features']}, {distance['reference']}"
         detail = f"of what is left of held-out pictures; floor: the pictures themselves; {by}"
         scale = {key: distance[key] for key in ("n", "floor", "ceiling")}
