@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from carrara.analytic import GaussianMixture, MixtureDenoiser
-    from carrara.beliefs import Point
+    from carrara.beliefs import Point, Tokens
     from carrara.denoisers import GaussianDenoiser
     from carrara.errors import CarraraError, InputError, RunError
     from carrara.guidance import Guided, guided
+    from carrara.masking import Masked
     from carrara.model import Model, build, load
     from carrara.processes import Gaussian
     from carrara.recipe import Recipe
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
     from carrara.samplers import SAMPLERS, Step
     from carrara.sampling import Sampling
     from carrara.times import grid
+    from carrara.tokens import AutoregressiveDenoiser, MaskedDenoiser
 
 __version__ = "0.2.0"
 
 _HOME = {
+    "AutoregressiveDenoiser": "tokens",
     "CarraraError": "errors",
     "Gaussian": "processes",
     "GaussianDenoiser": "denoisers",
     "GaussianMixture": "analytic",
     "Guided": "guidance",
     "InputError": "errors",
+    "Masked": "masking",
+    "MaskedDenoiser": "tokens",
     "MixtureDenoiser": "analytic",
     "Model": "model",
     "Point": "beliefs",
@@ -44,6 +49,7 @@ _HOME = {
     "Sampling": "sampling",
     "Step": "samplers",
     "Streams": "rng",
+    "Tokens": "beliefs",
     "build": "model",
     "grid": "times",
     "guided": "guidance",
@@ -52,12 +58,15 @@ _HOME = {
 
 __all__ = [
     "SAMPLERS",
+    "AutoregressiveDenoiser",
     "CarraraError",
     "Gaussian",
     "GaussianDenoiser",
     "GaussianMixture",
     "Guided",
     "InputError",
+    "Masked",
+    "MaskedDenoiser",
     "MixtureDenoiser",
     "Model",
     "Point",
@@ -66,6 +75,7 @@ __all__ = [
     "Sampling",
     "Step",
     "Streams",
+    "Tokens",
     "__version__",
     "build",
     "grid",

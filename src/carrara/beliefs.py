@@ -202,10 +202,8 @@ class Tokens:
             return ids
         p = kept(torch.softmax(logp.double() / temperature, -1), top_k, top_p)
         reached = p.cumsum(-1)
-        total = reached[:, -1:].contiguous()
-        found = torch.searchsorted(reached, u[where][:, None] * total, right=True)
-        # u · total may round up to the total: the last token that has any probability is meant.
-        ids[where] = torch.minimum(found, torch.searchsorted(reached, total))[:, 0]
+        # u is at most 1 − 2⁻⁵³, so u · total never rounds up to the total: what has no probability is never found.
+        ids[where] = torch.searchsorted(reached, u[where][:, None] * reached[:, -1:], right=True)[:, 0]
         return ids
 
 
