@@ -27,6 +27,7 @@ carrara --help -h
 carrara --install-completion
 carrara --show-completion
 carrara --version
+carrara compare --backend
 carrara compare --batch
 carrara compare --count -n
 carrara compare --eta

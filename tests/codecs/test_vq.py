@@ -62,8 +62,7 @@ def test_it_is_whole_once_it_was_saved(folder: Path, tmp_path: Path) -> None:
     files.write_folder(tmp_path / "kept", codec.save)
     expected = codec.encode(PICTURES)
     shutil.rmtree(folder)
-    again = Vq(folder)
-    again.restore(tmp_path / "kept")
+    again = Vq(folder).restore(tmp_path / "kept")
     assert torch.equal(again.encode(PICTURES), expected) and again.sha256 == codec.sha256
 
 
@@ -119,8 +118,10 @@ class Turned(Pixels):
     def save(self, folder: Path) -> None:
         (folder / "sign.txt").write_text(str(self._sign))
 
-    def restore(self, folder: Path) -> None:
-        self.sign = int((folder / "sign.txt").read_text())
+    def restore(self, folder: Path) -> Turned:
+        made = Turned(self.path)
+        made.sign = int((folder / "sign.txt").read_text())
+        return made
 
 
 def test_a_model_s_folder_has_its_codec_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

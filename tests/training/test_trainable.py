@@ -53,7 +53,7 @@ def test_heldout_figures_are_those_of_the_weights_alone(run: Run) -> None:
 
 def test_pictures_are_mirrored_where_the_data_allows_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    monkeypatch.setattr(run.trainable, "_loss", lambda media, *rest: seen.append(media) or torch.zeros(len(media)))
+    monkeypatch.setattr(run.trainable, "_loss", lambda _, batch, *rest: seen.append(batch["media"]) or torch.zeros(len(batch["media"])))
     losses(run, 0, 64)
     object.__setattr__(run.dataset, "flip", True)
     losses(run, 0, 64)

@@ -77,11 +77,11 @@ class Transformer(nn.Module):
     def vectors(self, x: Tensor, embedding: Tensor | None) -> tuple[Tensor, ...]:
         """What the blocks are told, and the last norm: 6 · depth + 2 vectors (B, width)."""
         if self.modulate is None:
-            told = self.told.expand(len(x), -1)
+            told = self.told.expand(x.shape[0], -1)
         else:
             assert embedding is not None, "a transformer that is told something needs an embedding"
             told = self.modulate(F.silu(embedding))
-        return told.reshape(len(x), -1, x.shape[-1]).unbind(1)
+        return told.reshape(x.shape[0], -1, x.shape[-1]).unbind(1)
 
 
 class Block(Recomputable):
