@@ -17,7 +17,7 @@ from PIL import Image
 
 from carrara.data import Dataset
 from carrara.evaluation import pictures
-from carrara.evaluation.report import Block, Picture, Report, Section, render
+from carrara.evaluation.report import Block, Picture, Report, render
 from carrara.evaluation.texts import Film, Texts, listing, visible
 
 Frames = Sequence[tuple[float, Any, Any]]
@@ -184,7 +184,7 @@ class _Texts:
 
     def film_of(self, frames: Frames, heads: Sequence[str]) -> tuple[File, Block]:
         block = Film(frames, heads)
-        page = render(Report("Denoising", sections=[Section("Step by step", blocks=[block])]))
+        page = render(Report("Step by step", "Texts as their tokens are shown, one after another.", lead=[block]))
         return File(self.films, page.encode()), block
 
     def glimpse(self, medium: Any) -> str | None:
