@@ -33,7 +33,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     DIFFUSION: Kind(
-        "a diffusion model, which makes pictures out of noise",
+        "a diffusion model, which makes pictures or texts out of noise",
         "give a diffusion model, such as carrara train fashion makes",
         "sample from it with carrara sample",
         "carrara.evaluation.summary:of_diffusion",

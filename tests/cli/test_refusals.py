@@ -95,6 +95,13 @@ SAMPLING = {
     "a film that exists": ("sample MODEL --out new.png --gif taken.gif", "--gif taken.gif exists"),
     "a film of another format": ("sample MODEL --out new.png --gif film.mp4", "must end with .gif"),
     "a picture of another format": ("sample MODEL --out new.jpg", "ends with .png"),
+    "a text of pictures": ("sample MODEL --out new.txt", "ends with .png for one file"),
+    "a page of pictures": ("sample MODEL --html film.html", "films of pictures are --gif FILE.gif"),
+    "tokens drawn of numbers": (
+        "sample MODEL --top-k 3",
+        "--top-k 3: the sampler 'euler' has no option 'top_k'; no sampler of numbers does",
+    ),
+    "a temperature of the ODE": ("sample MODEL --temperature 0.5", "choose one that does: ancestral"),
     "a picture under a file": ("sample MODEL --out file/x.png", "--out file/x.png: cannot write into file"),
     "a folder under a file": ("sample MODEL --out file/x", "--out file/x: cannot write into file/x"),
     "a film under a file": ("sample MODEL --out new.png --gif file/x.gif", "--gif file/x.gif: cannot write"),

@@ -135,7 +135,7 @@ def test_to_replace_is_to_replace_all(carrara: Run, here: Path, model: Path) -> 
 
 
 def test_only_files_of_the_folder_itself_are_ever_taken_away(here: Path) -> None:
-    from carrara.cli.sample import clear
+    from carrara.cli.writing import clear
 
     (here / "outside.png").touch()
     (here / "many").mkdir()

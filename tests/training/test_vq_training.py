@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import socket
@@ -162,8 +163,9 @@ def test_usage_by_hand() -> None:
 def test_a_preview_shows_pictures_above_their_own(tmp_path: Path) -> None:
     found = learnt(tmp_path)
     sheet, again = found.preview(), found.preview()
-    assert isinstance(sheet, Image.Image) and sheet.tobytes() == again.tobytes()
-    assert sheet.height >= 6 * 64 and sheet.width > 8 * 64
+    assert sheet == again and sheet.suffix == ".png"
+    shown = Image.open(io.BytesIO(sheet.data))
+    assert shown.height >= 6 * 64 and shown.width > 8 * 64
 
 
 def test_its_recipe_has_only_what_it_is_made_from() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +58,15 @@ GuidanceScale = Annotated[
 Eta = Annotated[
     float | None, typer.Option("--eta", help="How much noise the ancestral sampler adds, from 0 to 1.  [default: 1]")
 ]
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", help="Of each token's draw: 0 always the likeliest, 1 as believed.  [default: 1]"),
+]
+TopK = Annotated[int | None, typer.Option("--top-k", help="Draw from the k likeliest tokens only.  [default: all]")]
+TopP = Annotated[
+    float | None,
+    typer.Option("--top-p", help="Draw from the fewest tokens that have this share together.  [default: 1, all]"),
+]
 GuidanceInterval = Annotated[
     str | None,
     typer.Option(
@@ -100,8 +111,12 @@ def wishes(
     threshold: str | None = None,
     guidance_interval: str | None = None,
     guidance_rescale: float | None = None,
+    draw: Mapping[str, float | None] | None = None,
 ) -> dict[str, Any]:
-    """What `Model.sample` is to be asked for: the options that were given."""
+    """What `Model.sample` is to be asked for: the options that were given.
+
+    `draw`: how tokens are drawn, temperature, top_k and top_p. Raises InputError for what its sampler does not take.
+    """
     scale = model.sampling.guidance_scale if guidance_scale is None else guidance_scale
     for option, value in (("--guidance-interval", guidance_interval), ("--guidance-rescale", guidance_rescale)):
         if value is not None and scale == 1:
@@ -114,15 +129,33 @@ def wishes(
         "guidance_interval": None if guidance_interval is None else _interval(guidance_interval),
         "guidance_rescale": guidance_rescale,
         "threshold": None if threshold is None else _kind(threshold, "--threshold"),
-        "options": _sampler_options(model, sampler, eta),
+        "options": {**_recipes_options(model, sampler), **_own_options(model, sampler, {"eta": eta, **(draw or {})})},
     }
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _sampler_options(model: Model, sampler: str | None, eta: float | None) -> dict[str, Any] | None:
+def _recipes_options(model: Model, sampler: str | None) -> dict[str, Any]:
     """The recipe's own options hold for the recipe's own sampler."""
-    kept = dict(model.sampling.options) if sampler in (None, model.sampling.sampler) else {}
-    return {**kept, **({} if eta is None else {"eta": eta})}
+    return dict(model.sampling.options) if sampler in (None, model.sampling.sampler) else {}
+
+
+def _own_options(model: Model, sampler: str | None, given: dict[str, float | None]) -> dict[str, Any]:
+    """Those of the sampler that were given. Raises InputError for one that it does not take, with the samplers that do."""
+    from carrara.beliefs import check_draw
+    from carrara.samplers import SAMPLERS, over
+
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    check_draw(options.get("temperature", 1.0), options.get("top_k"), options.get("top_p"))
+    name = sampler or model.sampling.sampler
+    for option, value in options.items():
+        if name in SAMPLERS and option not in signature(SAMPLERS[name].walk).parameters:
+            made_of = model.denoiser.process.made_of
+            able = [key for key, entry in over(made_of).items() if option in signature(entry.walk).parameters]
+            do = f"choose one that does: {', '.join(able)}" if able else f"no sampler of {made_of} does: leave it out"
+            raise InputError(
+                f"--{option.replace('_', '-')} {value:g}: the sampler {name!r} has no option {option!r}; {do}"
+            )
+    return options
 
 
 def _interval(text: str) -> tuple[float, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
 from carrara.errors import InputError
 
-PICTURES = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".svg", ".tif", ".tiff", ".webp"})
+PICTURES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pdf", ".png", ".svg", ".tif", ".tiff", ".webp"}
+FILES = frozenset({*PICTURES, ".csv", ".html", ".json", ".jsonl", ".md", ".txt"})
 """Suffixes that would be mistaken for the name of a folder."""
 
 
@@ -23,10 +25,15 @@ def fresh_file(path: Path, option: str, suffix: str, overwrite: bool) -> Path:
     return path
 
 
-def fresh_folder(path: Path, option: str, overwrite: bool) -> Path:
-    """The path of a folder that can be written into. Raises InputError where it holds something or cannot be made."""
-    if path.suffix.lower() in PICTURES:
-        raise InputError(f"{option} {path}: give a name that ends with .png for one picture, or a folder for many")
+def fresh_folder(path: Path, option: str, overwrite: bool, files: Sequence[str]) -> Path:
+    """The path of a folder that can be written into. Raises InputError where it holds something or cannot be made.
+
+    `files`: the endings of the single files that may be given in its place, for the sentence about other endings.
+    """
+    if path.suffix.lower() in FILES:
+        raise InputError(
+            f"{option} {path}: give a name that ends with {' or '.join(files)} for one file, or a folder for a file each"
+        )
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise InputError(f"{option} {path} exists and is not empty; choose another name, or add --overwrite")
     _writable(path, path, option)

@@ -1,12 +1,12 @@
-"""`carrara sample`: pictures from a model, as one sheet, as files, and as a film."""
+"""`carrara sample`: pictures or texts from a model, printed, in one file or in many, and as a film."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,25 +24,27 @@ from carrara.cli.options import (
     SamplerName,
     Seed,
     Steps,
+    Temperature,
     Threshold,
     Times,
+    TopK,
+    TopP,
     wishes,
 )
 from carrara.cli.outputs import free_file, fresh_file, fresh_folder
 from carrara.cli.start import Start, read_start
-from carrara.cli.voice import Voice
+from carrara.cli.voice import Report, Voice
+from carrara.cli.writing import FILM_SAMPLES, put, put_film
 from carrara.errors import InputError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from carrara.editing import Edit
+    from carrara.evaluation.media import Medium
     from carrara.model import Model
+    from carrara.samplers import Step
     from carrara.sampling import Sampling
 
 COUNT = 16
-FILM_SAMPLES = 16
-SAMPLES = "samples.json"
 
 Count = Annotated[
     int | None,
@@ -56,9 +58,14 @@ Labels = Annotated[
         "--label", help="A class by name or number, or a comma list; taken in turn.  [default: all classes]"
     ),
 ]
-StartPath = Annotated[
-    Path | None,
-    typer.Option("--start", metavar="PATH", help="A picture to begin from, or a folder of some, taken in turn."),
+StartFrom = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="PATH|TEXT",
+        help="A picture to begin from, or a folder of some, taken in turn; for a model of texts a text that goes on, with ▁ "
+        "for each token to be made.",
+    ),
 ]
 Strength = Annotated[
     float | None,
@@ -73,11 +80,21 @@ MaskPath = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="FILE.png for one sheet, a folder for a file each.  [default: samples/NAME-SEED.png]"),
+    typer.Option(
+        "--out",
+        help="FILE.png for one sheet, of texts FILE.txt or FILE.jsonl, a folder for a file each.  "
+        "[default: samples/NAME-SEED.png; texts are printed]",
+    ),
 ]
 Gif = Annotated[
     Path | None,
-    typer.Option("--gif", metavar="FILE.gif", help=f"Also film the denoising of the first {FILM_SAMPLES}."),
+    typer.Option("--gif", metavar="FILE.gif", help=f"Also film the denoising of the first {FILM_SAMPLES} pictures."),
+]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", metavar="FILE.html", help=f"Also film, as a page, how the first {FILM_SAMPLES} texts are made."
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
@@ -112,13 +129,27 @@ class Job:
         """What was changed and what computed, as it is written down."""
         from carrara.backends import TORCH
 
-        start = self.start
+        begun = {"start": None, "mask": None} if self.start is None else self.start.origin()
         return {
-            "start": start and str(start.path),
-            "strength": start and self.strength,
-            "mask": start and start.mask_path and str(start.mask_path),
+            **begun,
+            "strength": self.start and self.strength,
             "backend": self.model.backend.name if self.model.backend else TORCH,
         }
+
+    @property
+    def medium(self) -> Medium:
+        """What is made, as people look at it."""
+        from carrara.evaluation.media import made_by
+
+        return made_by(self.model.shape)
+
+    def notes(self) -> list[dict[str, Any]]:
+        """What there is to say of each sample: its seed, its label, and what it begins from where it does."""
+        told = [{"seed": seed, "label": name} for seed, name in zip(self.seeds, self.names(), strict=True)]
+        if self.start is None:
+            return told
+        starts = self.start.names(len(told))
+        return [{**note, "start": start} for note, start in zip(told, starts, strict=True)]
 
     def names(self) -> list[str | None]:
         """The class of each sample by name; None where there are none."""
@@ -140,43 +171,50 @@ def sample(
     guidance_rescale: GuidanceRescale = None,
     threshold: Threshold = None,
     eta: Eta = None,
-    start: StartPath = None,
+    temperature: Temperature = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    start: StartFrom = None,
     strength: Strength = None,
     mask: MaskPath = None,
     backend: Backend = "torch",
     batch: Batch = 32,
     out: Out = None,
     gif: Gif = None,
+    html: Html = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Sample pictures from a model. Each has its own seed, and is the same in any batch."""
+    """Sample pictures or texts from a model. Each has its own seed, and is the same in any batch."""
     from carrara.cli.threads import in_words, use_cores
     from carrara.model import load
 
     threads, voice = use_cores(), Voice(as_json)
     model = load(path, backend=backend)
-    asked = wishes(model, steps, sampler, times, guidance_scale, eta, threshold, guidance_interval, guidance_rescale)
+    draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    guidance = (guidance_interval, guidance_rescale)
+    asked = wishes(model, steps, sampler, times, guidance_scale, eta, threshold, *guidance, draw)
     begun = read_start(model, start, strength, mask)
     job = planned(model, counted(n, begun), label or [], seed, batch, asked, begun)
-    target = destination(out, f"{model.recipe.name}-{seed}", overwrite)
-    film = None if gif is None else fresh_file(gif, "--gif", ".gif", overwrite)
+    target = destination(out, f"{model.recipe.name}-{seed}", job.medium, overwrite)
+    film = film_file({".gif": gif, ".html": html}, job.medium, overwrite)
     voice.say(f"model       {path}: {described(model, job.sampling, job.strength)}; {in_words(threads)}")
     for line in (*with_backend(model), *(() if begun is None else begun.said())):
         voice.say(line)
     clock = time.perf_counter()
     with voice.counting() as report:
-        drawn = batches(job, report)
-        put_sheet(target, drawn) if target.suffix == ".png" else put_files(target, drawn, job, path)
+        made = put(target, batches(job, report), job, path)
         seconds = time.perf_counter() - clock
         if film is not None:
             put_film(film, job, report)
-    tell(voice, job, path, target, film, seconds, threads)
+    if made is not None:
+        voice.say(f"\n{job.medium.printed(made, job.notes())}")
+    tell(voice, job, path, {"out": target, "film": film, "made": made}, seconds, threads)
 
 
 def counted(n: int | None, start: Start | None) -> int:
     """How many samples: as asked, or one a picture of a folder. Raises InputError where some would go unused."""
-    starts = 1 if start is None else len(start.files)
+    starts = 1 if start is None else start.count
     if n is not None and 0 < n < starts:
         raise InputError(f"--start holds {starts} pictures, and {n} samples were asked for; give -n {starts} or more")
     if n is not None:
@@ -213,25 +251,42 @@ def labels_of(model: Model, n: int, asked: Sequence[str]) -> list[int] | None:
     return None if cond is None or "label" not in cond else cond["label"].tolist()
 
 
-def destination(out: Path | None, name: str, overwrite: bool) -> Path:
-    """Where the samples go: what was asked for, or the first free name in the folder samples/."""
+def destination(out: Path | None, name: str, medium: Medium, overwrite: bool) -> Path | None:
+    """Where the samples go: what was asked for, or the first free name in the folder samples/; None: they are printed."""
     if out is None:
-        return fresh_file(free_file(Path("samples", f"{name}.png")), "--out", ".png", overwrite)
-    if out.suffix.lower() == ".png":
-        return fresh_file(out, "--out", ".png", overwrite)
-    return fresh_folder(out, "--out", overwrite)
+        usual = medium.usual
+        return (
+            None if usual is None else fresh_file(free_file(Path("samples", name + usual)), "--out", usual, overwrite)
+        )
+    ending = out.suffix.lower()
+    if ending in medium.sheets:
+        return fresh_file(out, "--out", ending, overwrite)
+    return fresh_folder(out, "--out", overwrite, medium.sheets)
+
+
+def film_file(asked: dict[str, Path | None], medium: Medium, overwrite: bool) -> Path | None:
+    """Where the film goes; None where none was asked for. Raises InputError for a film of what the model does not make."""
+    for ending, path in asked.items():
+        if path is not None and ending != medium.films:
+            own = medium.films
+            raise InputError(
+                f"--{ending[1:]} {path}: films of {medium.noun}s are --{own[1:]} FILE{own}; give that instead"
+            )
+    found = asked[medium.films]
+    return None if found is None else fresh_file(found, f"--{medium.films[1:]}", medium.films, overwrite)
 
 
 def described(model: Model, sampling: Sampling, strength: float = 1.0) -> str:
     """What makes the samples, in a line."""
     from carrara.editing import walked
+    from carrara.evaluation.media import made_by
 
     first, last = sampling.guidance_interval
     narrowed = sampling.guidance_scale != 1 and (first, last) != (0, 1)
     guided = "" if sampling.guidance_scale == 1 else f", guidance {sampling.guidance_scale:g}"
     within = f" for t from {first:g} to {last:g}" if narrowed else ""
     bounds = "" if sampling.threshold["kind"] == "none" else f", {sampling.threshold['kind']} threshold"
-    shape = "×".join(map(str, model.shape))
+    shape = made_by(model.shape).size(model.shape, model.codec.shape(model.shape))
     whole = f"{sampling.steps} steps"
     steps = whole if strength == 1 else f"the last {walked(sampling.steps, strength)} of {whole}"
     cost = f"{'at most ' * narrowed}{sampling.passes(strength) or 'varying'} evaluations a sample"
@@ -243,94 +298,48 @@ def with_backend(model: Model) -> list[str]:
     return [] if model.backend is None else [f"backend     {model.backend.described()}"]
 
 
-def batches(job: Job, report: Callable[[str, int, int], None]) -> Iterator[tuple[Sequence[int], Tensor]]:
-    """(seeds, uint8 pictures (B, C, H, W)) of each batch; the bar moves with every step of the sampler."""
+def batches(job: Job, report: Report) -> Iterator[tuple[Sequence[int], Any]]:
+    """(seeds, media) of each batch; the bar moves with every step of the sampler, and its first sample is seen as it becomes."""
     from carrara.sampling import part
 
-    total = len(job.seeds)
+    total, process, decode = len(job.seeds), job.model.denoiser.process, job.model.codec.decode
     for start in range(0, total, job.batch):
         rows = slice(start, min(start + job.batch, total))
         seeds = job.seeds[rows]
         edit = None if job.edit is None else job.edit.rows(rows)
         for step in job.model.walk(seeds, part(job.cond, rows), job.sampling, edit):
-            report("sampling", start + len(seeds) * (step.index + 1) // job.steps, total)
-        yield seeds, job.model.codec.decode(step.x).cpu()
+            glimpse = partial(seen, job.medium, decode, process, step)
+            report("sampling", start + int(len(seeds) * walked_share(job, step)), total, glimpse)
+        yield seeds, decode(step.x.cpu())
 
 
-def put_sheet(path: Path, drawn: Iterator[tuple[Sequence[int], Tensor]]) -> None:
-    """Writes all samples as one picture."""
-    import torch
-
-    from carrara import files
-    from carrara.evaluation.pictures import grid, png_bytes
-
-    files.write(path, png_bytes(grid(torch.cat([pictures for _, pictures in drawn]).numpy())))
+def walked_share(job: Job, step: Step) -> float:
+    """How much of the way is walked after this step, 0 to 1: of the steps, or of the time where they are not the grid's."""
+    return 1 - float(step.s) if job.sampling.evaluations() is None else (step.index + 1) / job.steps
 
 
-def put_files(folder: Path, drawn: Iterator[tuple[Sequence[int], Tensor]], job: Job, path: Path) -> None:
-    """Writes a file a sample as soon as it is there, and samples.json last."""
-    from carrara import __version__, files
-    from carrara.evaluation.pictures import grid, png_bytes
-
-    clear(folder)
-    names = dict(zip(job.seeds, job.names(), strict=True))
-    starts = {} if job.start is None else dict(zip(job.seeds, job.start.names(len(job.seeds)), strict=True))
-    entries = []
-    for seeds, pictures in drawn:
-        for seed, picture in zip(seeds, pictures.numpy(), strict=True):
-            file = f"{seed:05d}.png"
-            (folder / file).write_bytes(png_bytes(grid(picture[None], scale=1)))
-            begun = {"start": starts[seed]} if starts else {}
-            entries.append({"file": file, "seed": seed, "label": names[seed], **begun})
-    settings = dataclasses.asdict(job.sampling)
-    about = {"carrara": __version__, "model": str(path), "sampling": settings, **job.origin()}
-    files.write_json(folder / SAMPLES, {**about, "samples": entries})
+def seen(medium: Medium, decode: Any, process: Any, step: Step) -> str | None:
+    """The first sample of a batch after this step, as lines; None where it cannot be that."""
+    return medium.glimpse(decode(process.shown(step.x[:1].cpu(), step.s))[0])
 
 
-def clear(folder: Path) -> None:
-    """Takes away the samples that an earlier samples.json lists."""
-    listing = folder / SAMPLES
-    if listing.is_file():
-        try:
-            old = [str(entry["file"]) for entry in json.loads(listing.read_text())["samples"]]
-        except (ValueError, KeyError, TypeError):
-            return
-        for name in (*old, SAMPLES):
-            if Path(name).name == name:
-                (folder / name).unlink(missing_ok=True)
-
-
-def put_film(path: Path, job: Job, report: Callable[[str, int, int], None]) -> None:
-    """Writes the denoising film of the first samples."""
-    from carrara.evaluation.pictures import film, save_gif
-
-    seeds = job.seeds[:FILM_SAMPLES]
-    label: dict[str, Any] = {} if job.labels is None else {"label": job.labels[:FILM_SAMPLES]}
-    start = {} if job.start is None else job.start.wishes(len(seeds))
-    frames, times = [], []
-    for t, x, x0 in job.model.film(seeds, **job.wishes, **label, **start):
-        frames.append((x.numpy(), x0.numpy()))
-        times.append(t)
-        report("filming", len(times), job.steps + 1)
-    pictures = film(frames, times)
-    save_gif(pictures, path, duration_ms=max(80, 3000 // len(pictures)))
-
-
-def tell(voice: Voice, job: Job, path: Path, out: Path, film: Path | None, seconds: float, threads: int) -> None:
-    """Says what was made, from which seeds, and where it is."""
+def tell(voice: Voice, job: Job, path: Path, found: dict[str, Any], seconds: float, threads: int) -> None:
+    """Says what was made, from which seeds, and where it is. `found`: out, film, and made, where it is written nowhere."""
     first, last = job.seeds[0], job.seeds[-1]
     voice.say(f"sampled     {len(job.seeds)} in {seconds:.1f} s, {len(job.seeds) / seconds:.1f} a second")
     voice.say(f"seeds       {first}" + (f" to {last}" if last > first else ""))
     if job.labels is not None:
         names = list(dict.fromkeys(job.names()))
         voice.say(f"labels      {', '.join(map(str, names))}{' in turn' if len(names) > 1 else ''}")
-    voice.say(f"written     {out}" + ("" if film is None else f" and {film}"))
+    written = " and ".join(str(place) for place in (found["out"], found["film"]) if place is not None)
+    voice.say(f"written     {written or 'nothing: --out FILE.txt, FILE.jsonl or a folder keeps them'}")
     voice.tell(
-        out=out,
-        gif=film,
+        out=found["out"],
+        **{job.medium.films[1:]: found["film"]},
         model=path,
         seeds=job.seeds,
         labels=None if job.labels is None else job.names(),
+        **({} if found["made"] is None else {f"{job.medium.noun}s": found["made"]}),
         sampling=dataclasses.asdict(job.sampling),
         **job.origin(),
         seconds=round(seconds, 3),

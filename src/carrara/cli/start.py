@@ -1,10 +1,10 @@
-"""The pictures that samples begin from, and the mask of what is kept of them, read from files."""
+"""What samples begin from: pictures and the mask of what is kept of them, read from files, or a text that goes on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carrara.errors import InputError
 
@@ -23,9 +23,66 @@ WHITE = 128
 Size = tuple[int, int]
 
 
+class Start(Protocol):
+    """What samples begin from, read and checked."""
+
+    @property
+    def count(self) -> int:
+        """How many there are, to be taken in turn."""
+        ...
+
+    def wishes(self, count: int) -> dict[str, Any]:
+        """What `Model.sample` and `Model.film` are to be asked for, for the first `count` samples."""
+        ...
+
+    def names(self, count: int) -> list[str]:
+        """What each sample begins from, in a word or as it is."""
+        ...
+
+    def origin(self) -> dict[str, Any]:
+        """What is written down of it: start and mask."""
+        ...
+
+    def said(self) -> list[str]:
+        """What was read and what was done to it, for people."""
+        ...
+
+
 @dataclass(frozen=True)
-class Start:
-    """What samples begin from: pictures taken in turn, and one mask for all."""
+class Prompt:
+    """A text that goes on, the same for all samples."""
+
+    text: str
+    kept: int
+    """Its tokens, which are kept."""
+    length: int
+    """Those of a window."""
+
+    @property
+    def count(self) -> int:
+        """1."""
+        return 1
+
+    def wishes(self, count: int) -> dict[str, Any]:
+        """The text, for all."""
+        return {"start": self.text}
+
+    def names(self, count: int) -> list[str]:
+        """The text, once for each."""
+        return [self.text] * count
+
+    def origin(self) -> dict[str, Any]:
+        """The text; there is no mask but in it."""
+        return {"start": self.text, "mask": None}
+
+    def said(self) -> list[str]:
+        """How much of a window is given."""
+        return [f"start       {self.kept} of {self.length} tokens are given, {self.length - self.kept} are made"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures taken in turn, and one mask for all."""
 
     path: Path
     mask_path: Path | None
@@ -37,6 +94,15 @@ class Start:
     """bool (H, W)."""
     sizes: list[Size]
     """Width and height of each file, upright."""
+
+    @property
+    def count(self) -> int:
+        """The pictures."""
+        return len(self.files)
+
+    def origin(self) -> dict[str, Any]:
+        """Where they were read."""
+        return {"start": str(self.path), "mask": self.mask_path and str(self.mask_path)}
 
     def wishes(self, count: int) -> dict[str, Any]:
         """What `Model.sample` and `Model.film` are to be asked for, for the first `count` samples."""
@@ -64,20 +130,52 @@ class Start:
         return lines
 
 
-def read_start(model: Model, path: Path | None, strength: float | None, mask: Path | None) -> Start | None:
-    """The Start in these files, None where none was asked for. Raises InputError for what cannot be used."""
-    if path is None:
+def read_start(model: Model, start: str | None, strength: float | None, mask: Path | None) -> Start | None:
+    """The Start that was given, None where none was asked for. Raises InputError for what cannot be used."""
+    from carrara.evaluation import media
+
+    read = {media.PICTURES: read_pictures, media.TEXTS: read_prompt}
+    return read[media.made_by(model.shape)](model, start, strength, mask)
+
+
+def read_prompt(model: Model, text: str | None, strength: float | None, mask: Path | None) -> Prompt | None:
+    """A text to go on. Raises InputError where it leaves nothing to be made, or nothing to begin with."""
+    if mask is not None:
+        raise InputError(
+            f"--mask {mask} is of pictures; in a text write ▁ for each token to be made, --start 'In the ▁▁▁'"
+        )
+    if strength is not None:
+        raise InputError(f"--strength {strength} is of pictures; what is given of a text is kept: leave it out")
+    if text is None:
+        return None
+    if not text:
+        raise InputError("--start is empty; give a text that goes on, or leave --start out for texts from nothing")
+    made = model.codec.start(text, None, model.shape, 1)[1]
+    assert made is not None
+    length, left = made.numel(), int(made.sum())
+    if not left:
+        raise InputError(
+            f"--start fills the window of {length} tokens: there is nothing to be made; shorten it, or write ▁ for each token "
+            "to be made"
+        )
+    return Prompt(text, length - left, length)
+
+
+def read_pictures(model: Model, start: str | None, strength: float | None, mask: Path | None) -> Shown | None:
+    """The pictures and the mask in these files. Raises InputError for what cannot be used."""
+    if start is None:
         for option, given in (("--strength", strength), ("--mask", mask)):
             if given is not None:
                 raise InputError(f"{option} {given} says how a start is changed; give the picture too, --start FILE")
         return None
+    path = Path(start)
     fit, files = fit_of(model), files_of(path)
     read = [picture(file, fit, "--start") for file in files]
     import torch
 
     sizes = [size for _, size in read]
     made = None if mask is None else mask_of(mask, fit, sizes)
-    return Start(path, mask, strength, files, torch.stack([media for media, _ in read]), made, sizes)
+    return Shown(path, mask, strength, files, torch.stack([media for media, _ in read]), made, sizes)
 
 
 def fit_of(model: Model) -> Fit:

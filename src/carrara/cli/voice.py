@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -23,6 +23,15 @@ EVERY_S = 10.0
 """Seconds between the plain lines of a long piece of work."""
 
 LEVEL = logging.WARNING
+
+Glimpse = Callable[[], str | None]
+"""What there is to be seen of a work, as lines; asked only where it is shown."""
+
+
+class Report(Protocol):
+    """What a long piece of work tells how far it is."""
+
+    def __call__(self, stage: str, done: int, total: int, glimpse: Glimpse | None = None) -> None: ...
 
 
 @dataclass
@@ -79,13 +88,14 @@ class Voice:
                 typer.echo(line.rstrip())
 
     @contextmanager
-    def counting(self) -> Iterator[Callable[[str, int, int], None]]:
+    def counting(self) -> Iterator[Report]:
         """Within, a function of (what is being done, done, total): a bar a stage, or a plain line now and then.
 
-        Progress is for people: it goes to stdout, or to stderr where stdout holds JSON.
+        Progress is for people: it goes to stdout, or to stderr where stdout holds JSON. A fourth argument, a function, gives
+        lines to be shown above the bars on a stdout where they can move.
         """
         if self.quiet:
-            yield lambda stage, done, total: None
+            yield lambda stage, done, total, glimpse=None: None
         elif animated(stderr=self.json):
             with _bars(self.json) as report:
                 yield report
@@ -120,7 +130,7 @@ def animated(stderr: bool = False) -> bool:
 
 
 @contextmanager
-def _bars(stderr: bool) -> Iterator[Callable[[str, int, int], None]]:
+def _bars(stderr: bool) -> Iterator[Report]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -131,14 +141,26 @@ def _bars(stderr: bool) -> Iterator[Callable[[str, int, int], None]]:
         def render(self, task: Task) -> Text:
             return Text("" if task.speed is None else f"{task.speed:,.1f}/s")
 
+    class Below(Progress):
+        """Bars, and above them what there is to be seen, as far as the screen has room for it."""
+
+        seen: str | None = None
+
+        def get_renderables(self) -> Iterator[Any]:
+            if self.seen is not None:
+                lines = Text(self.seen).wrap(self.console, self.console.width)
+                yield Text("\n").join(lines[: max(1, self.console.height - 4)])
+            yield from super().get_renderables()
+
     text, rest = TextColumn("{task.description}"), TimeRemainingColumn()
     columns = (text, BarColumn(), MofNCompleteColumn(), Rate(), rest)
-    with Progress(*columns, console=console(stderr), transient=True) as progress:
+    with Below(*columns, console=console(stderr), transient=True) as progress:
         tasks: dict[str, Any] = {}
 
-        def report(stage: str, done: int, total: int) -> None:
+        def report(stage: str, done: int, total: int, glimpse: Glimpse | None = None) -> None:
             if stage not in tasks:
                 tasks[stage] = progress.add_task(stage)
+            progress.seen = None if stderr or glimpse is None else glimpse()
             progress.update(tasks[stage], completed=done, total=total)
 
         yield report
@@ -162,7 +184,7 @@ class _Lines:
         self.began: dict[str, tuple[float, int]] = {}
         """Of each stage, when it was first heard of and how much was done then."""
 
-    def report(self, stage: str, done: int, total: int) -> None:
+    def report(self, stage: str, done: int, total: int, glimpse: Glimpse | None = None) -> None:
         now = time.monotonic()
         start, first = self.began.setdefault(stage, (now, done))
         if now - self.last >= EVERY_S:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from carrara import files
 from carrara.codecs.layouts import Layout
-from carrara.codecs.texts import TextCodec, utf8
+from carrara.codecs.texts import PLACEHOLDER, TextCodec, utf8
 from carrara.errors import DamagedFile, InputError
 
 UNKNOWN = "�"
@@ -58,14 +58,21 @@ class Characters(TextCodec):
     def tokens(self, text: str) -> npt.NDArray[Any]:
         """int64 (n,). Raises InputError for the first character that is unknown, with its name and place."""
         found = self._looked_up(text)
-        unknown = np.flatnonzero(found == self.end - 1)
-        if len(unknown):
-            at = int(unknown[0])
+        self._refuse(text, found == self.end - 1)
+        return found
+
+    def check(self, prompt: str) -> None:
+        """Raises InputError as `tokens`, with the place in the whole prompt."""
+        unknown = self._looked_up(prompt) == self.end - 1
+        self._refuse(prompt, unknown & (_codes(prompt) != ord(PLACEHOLDER)))
+
+    def _refuse(self, text: str, unknown: npt.NDArray[np.bool_]) -> None:
+        if unknown.any():
+            at = int(unknown.argmax())
             raise InputError(
                 f"the character {text[at]!r} (U+{ord(text[at]):04X}) at position {at} of the text was not among the training "
                 "texts' characters; leave it out or write it otherwise (the codecs bytes and bpe know every character)"
             )
-        return found
 
     def tokens_of(self, texts: Iterable[str]) -> Iterator[npt.NDArray[Any]]:
         """The tokens of each text, one for each character, known or not."""

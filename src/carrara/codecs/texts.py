@@ -74,6 +74,10 @@ class TextCodec:
         """The tokens of a text, any integers (n,), no end token. Raises InputError for what the codec does not know."""
         raise NotImplementedError
 
+    def check(self, prompt: str) -> None:
+        """Raises InputError for the first character of a prompt that the codec does not know, PLACEHOLDER aside, with its place."""
+        utf8(prompt)
+
     def tokens_of(self, texts: Iterable[str]) -> Iterator[npt.NDArray[Any]]:
         """The tokens of each text of a dataset, where what the codec does not know is no error."""
         return map(self.tokens, texts)
@@ -145,6 +149,7 @@ class TextCodec:
 
     def _begun(self, text: str) -> tuple[Tensor, Tensor]:
         """A window that begins with the text, and where it is to be made."""
+        self.check(text)
         parts = [self.tokens(part).astype(np.int64) for part in text.split(PLACEHOLDER)]
         gap = np.full(1, -1)
         row = np.concatenate([piece for part in parts for piece in (part, gap)][:-1])

@@ -2,18 +2,21 @@
 
 A report is sections of blocks; a block is a frozen dataclass that names its template, `templates/block_KIND.html.j2`. So
 a new kind of block is one class and one template. The page holds its pictures, its charts and its rules itself, asks no
-server for anything (a content security policy says so to the browser) and runs no script: it opens from a disk, in an
-e-mail and on paper. All text is escaped; the only markup taken as it is comes from `carrara.evaluation.charts`.
+server for anything (a content security policy says so to the browser) and runs no script but those of carrara's own that its
+blocks name, each allowed by its hash: it opens from a disk, in an e-mail and on paper. All text is escaped; the only markup
+taken as it is comes from `carrara.evaluation.charts`.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import math
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -47,7 +50,10 @@ _SVG_TAGS = {
 
 
 class Block(Protocol):
-    """What a section holds: the name of its template, and whatever that template reads."""
+    """What a section holds: the name of its template, and whatever that template reads.
+
+    One that moves names its script too, `script`, a file beside the templates.
+    """
 
     @property
     def kind(self) -> str: ...
@@ -237,7 +243,9 @@ def render(report: Report) -> str:
     ids = _anchors([section.title for section in report.sections])
     template = _environment().get_template("report.html.j2")
     sections = list(zip(ids, report.sections, strict=True))
-    return template.render(report=report, sections=sections, version=carrara.__version__)
+    every = [*report.lead, *(block for section in report.sections for block in section.blocks)]
+    scripts = [_script(name) for name in dict.fromkeys(_named(every))]
+    return template.render(report=report, sections=sections, scripts=scripts, version=carrara.__version__)
 
 
 def write(report: Report, path: str | os.PathLike[str]) -> Path:
@@ -249,6 +257,23 @@ def write(report: Report, path: str | os.PathLike[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, render(report).encode("utf-8", errors="replace"))
     return path
+
+
+def _named(blocks: Iterable[Block]) -> Iterator[str]:
+    """The scripts that these blocks and those in their rows name."""
+    for block in blocks:
+        yield from _named(getattr(block, "blocks", ()))
+        if name := getattr(block, "script", ""):
+            yield name
+
+
+def _script(name: str) -> tuple[str, Markup]:
+    """(its hash as a content security policy has it, the script)."""
+    loader = _environment().loader
+    assert loader is not None
+    source = loader.get_source(_environment(), name)[0]
+    digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+    return f"'sha256-{digest}'", Markup(source)  # carrara's own, beside the templates
 
 
 def paragraphs(text: str) -> list[str]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from carrara import files
 from carrara.data import Dataset
-from carrara.evaluation import pictures, told
+from carrara.evaluation import media, told
 from carrara.evaluation.charts import loss_charts, read_metrics
 from carrara.evaluation.evaluate import FIGURES, of_samples
 from carrara.evaluation.report import (
@@ -22,7 +23,6 @@ from carrara.evaluation.report import (
     Figure,
     Figures,
     KeyValues,
-    Picture,
     Report,
     Row,
     Section,
@@ -32,12 +32,20 @@ from carrara.evaluation.report import (
 from carrara.kinds import KINDS
 from carrara.model import Model, kind_of, load
 from carrara.plugins import imported
+from carrara.processes import NUMBERS, TOKENS
 from carrara.rng import Streams
-from carrara.training.run import RECIPE, dataset_of
+from carrara.tokens import AutoregressiveDenoiser
+from carrara.training.examples import examples_of
+from carrara.training.run import RECIPE, SAMPLES, dataset_of
 
-REPORT, FILM = "report.html", "film.gif"
+REPORT, FILM = "report.html", "film"
 PER_CLASS = 8
 FORWARD_TIMES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
+FORWARD = {
+    NUMBERS: "Held-out pictures on their way to noise: x_t = alpha(t) x0 + sigma(t) eps, shown at the data's size.",
+    TOKENS: "Something held out on its way to the mask: at t each token still shows with the probability alpha(t).",
+}
+"""What is to be seen of a process."""
 
 
 def write_report(folder: Path) -> Path:
@@ -47,20 +55,21 @@ def write_report(folder: Path) -> Path:
 
 
 def of_diffusion(folder: Path) -> Path:
-    """Writes report.html for a finished run of a diffusion model, from its model, data, metrics and figures, and film.gif.
+    """Writes report.html for a finished run of a diffusion model, from its model, data, metrics and figures, and the film
+    beside it.
 
-    Returns the report.
+    Returns the report's path.
     """
     model = load(folder)
     dataset = dataset_of(model.recipe)
-    film = film_gif(model)
-    (folder / FILM).write_bytes(film)
-    sections = [samples_section(model), film_section(film), forward_section(model, dataset)]
-    sections += [data_section(dataset), curves_section(folder), making_section(folder, model.facts)]
+    sections = [samples_section(model), film_section(folder, model), forward_section(model, dataset)]
+    sections += [data_section(dataset), curves_section(folder), previews_section(folder)]
+    sections += [making_section(folder, model.facts)]
     lead = Figures(figures(model, evaluations(folder)))
     facts = model.facts
     subtitle = (
-        f"{model.parameters / 1e6:.2f} million parameters, {facts.get('training_images_seen', 0):,} images seen "
+        f"{model.parameters / 1e6:.2f} million parameters, {facts.get('training_images_seen', 0):,} "
+        f"{media.made_by(model.shape).examples} seen "
         f"in {facts.get('training_seconds', 0) / 60:.1f} minutes; {facts.get('data', '')}"
     )
     return write(Report(model.recipe.name, subtitle, [s for s in sections if s.blocks], [lead]), folder / REPORT)
@@ -104,57 +113,67 @@ def figures(model: Model, measured: Sequence[Mapping[str, Any]]) -> list[Figure]
 
 def samples_section(model: Model) -> Section:
     """Samples of the averaged weights: a row a class where there are classes."""
-    settings = model.sampling
+    settings, medium = model.sampling, media.made_by(model.shape)
     how = f"sampler {settings.sampler}, {settings.steps} steps, {settings.evaluations() or 'varying'} evaluations"
     if not model.condition.null(1):
-        sheet = pictures.grid(model.sample(48).numpy(), columns=12)
-        return Section("Samples", f"Seeds 0 to 47; {how}.", [_png(sheet, "Samples of the model")])
+        drawn = model.sample(medium.shown)
+        heads = [f"seed {seed}" for seed in range(medium.shown)]
+        return Section("Samples", f"Seeds 0 to {medium.shown - 1}; {how}.", [medium.samples(drawn, heads)])
     classes = model.classes[:20]
     labels = [name for name in classes for _ in range(PER_CLASS)]
-    drawn = model.sample(len(labels), label=labels)
-    sheet = pictures.labelled_grid(drawn.numpy(), row_labels=classes)
+    heads = [media.head({"seed": seed, "label": label}) for seed, label in enumerate(labels)]
+    shown = medium.samples(model.sample(len(labels), label=labels), heads, classes)
     words = f"A row a class, none of them chosen; seeds 0 to {len(labels) - 1}; {how}, guidance {settings.guidance_scale:g}."
-    return Section("Samples", words, [_png(sheet, "Samples of the model, a row a class")])
+    return Section("Samples", words, [shown])
 
 
-def film_gif(model: Model, count: int = 8) -> bytes:
-    """The denoising film of the first samples, as a GIF."""
-    frames = list(model.film(range(count)))
-    drawn = pictures.film([(x.numpy(), x0.numpy()) for _, x, x0 in frames], [t for t, _, _ in frames])
-    return pictures.gif_bytes(drawn, duration_ms=max(80, 3000 // len(drawn)))
-
-
-def film_section(film: bytes) -> Section:
-    """The film, with what to look at."""
+def film_section(folder: Path, model: Model, count: int = 8) -> Section:
+    """The denoising film of the first samples, with what to look at; it is written into the folder too."""
+    medium = media.made_by(model.shape)
+    file, block = medium.film_of(list(model.film(range(count))), [f"seed {seed}" for seed in range(count)])
+    files.write(folder / f"{FILM}{file.suffix}", file.data)
     words = "Left: x at time t. Right: the x0 that the network believes in at that moment."
-    return Section("Denoising", words, [Picture(film, "The denoising film: x_t beside the predicted x0")])
+    return Section("Denoising", words, [block])
 
 
 def forward_section(model: Model, dataset: Dataset, rows: int = 4) -> Section:
-    """The forward process at ten times."""
-    media = torch.from_numpy(np.array(dataset.heldout.pictures[:rows]))
-    x0, process = model.codec.encode(media), model.denoiser.process
+    """The forward process at ten times; none of a model that learns from what is whole."""
+    if isinstance(model.denoiser, AutoregressiveDenoiser):
+        return Section("The forward process")
+    process, decode = model.denoiser.process, model.codec.decode
+    x0 = heldout_x0(model, dataset, rows)
     times = torch.tensor(FORWARD_TIMES, dtype=torch.float64)
-    noisy = [model.codec.decode(process.shown(process.corrupt(x0, t, Streams(range(rows)))[0], t)) for t in times]
-    tiles = torch.stack(noisy, dim=1).flatten(0, 1).numpy()
-    sheet = pictures.labelled_grid(tiles, column_labels=[f"t = {t:g}" for t in FORWARD_TIMES])
-    words = "Held-out pictures on their way to noise: x_t = alpha(t) x0 + sigma(t) eps, shown at the data's size."
-    return Section("The forward process", words, [_png(sheet, "Pictures with growing noise at ten times")])
+    noisy = [decode(process.shown(process.corrupt(x0, t, Streams(range(len(x0))))[0], t)) for t in times]
+    block = media.made_by(model.shape).way(noisy, [f"t = {t:g}" for t in FORWARD_TIMES])
+    return Section("The forward process", FORWARD[process.made_of], [block])
+
+
+def heldout_x0(model: Model, dataset: Dataset, rows: int) -> Tensor:
+    """x0 of the first held-out examples, `rows` or as many as there are."""
+    unseen = examples_of(dataset, model.codec)[1]
+    return unseen.x0(unseen.batch(np.arange(min(rows, len(unseen)))), torch.device("cpu"))
+
+
+def previews_section(folder: Path) -> Section:
+    """Texts that were sampled on the way, of the averaged weights, each folded; none where previews are pictures."""
+    found = sorted((folder / SAMPLES).glob("*-ema.txt"))
+    blocks = [Code(path.read_text(), f"after {int(path.name.partition('-')[0]):,} windows") for path in found]
+    words = "The same seeds with the weights as they were averaged until then."
+    return Section("Samples on the way", words, blocks)
 
 
 def data_section(dataset: Dataset) -> Section:
     """What the model was trained on."""
-    columns = 12
-    media = np.array(dataset.train.pictures[: 3 * columns])
-    counts = [("training pictures", len(dataset.train)), ("held-out pictures", len(dataset.heldout))]
+    medium = media.made_by(dataset.shape)
     items: list[tuple[str, Cell]] = [
-        *counts,
-        ("size", "×".join(map(str, dataset.shape))),
+        (f"training {medium.noun}s", len(dataset.train)),
+        (f"held-out {medium.noun}s", len(dataset.heldout)),
+        ("size", medium.extent(dataset)),
         ("licence", dataset.licence),
         ("source", dataset.source),
     ]
     items += [("fingerprint", dataset.fingerprint[:16]), *(("note", note) for note in dataset.notes)]
-    return Section("Data", "", [_png(pictures.grid(media, columns=columns), "Training pictures"), KeyValues(items)])
+    return Section("Data", "", [medium.data(dataset), KeyValues(items)])
 
 
 def curves_section(folder: Path) -> Section:
@@ -202,7 +221,3 @@ def _nearness(near: Mapping[str, Any]) -> str:
         f"nearest training picture: {near['median']:.1f} grey levels from a sample, "
         f"{near['heldout_median']:.1f} from a held-out picture (medians)"
     )
-
-
-def _png(sheet: Any, alt: str) -> Picture:
-    return Picture(pictures.png_bytes(sheet), alt)

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from carrara.clip import losses
@@ -28,6 +27,7 @@ from carrara.clip.sheets import PREVIEW, found_pictures
 from carrara.data import Dataset, Split
 from carrara.data.batches import order
 from carrara.errors import InputError, RecipeError
+from carrara.evaluation.media import File, png
 from carrara.networks.dual import DualEncoder
 from carrara.recipe import Recipe
 from carrara.rng import Streams
@@ -145,12 +145,13 @@ class Contrastive:
             loss = self.each(self.heads.logits(pictures @ texts.T), same, slice(0, len(rows)))
         return {"heldout_loss": float(loss.mean()), **figures(similarity)}
 
-    def preview(self) -> Image.Image:
+    def preview(self) -> File:
         """Held-out captions, each with its own picture and those that are found for it."""
         rows, similarity = self._heldout()
         split = self.dataset.heldout
         captions = [(split.captions or ())[row] for row in rows]
-        return found_pictures(np.array(split.pictures[rows]), captions, similarity, range(min(PREVIEW, len(rows))))
+        shown = range(min(PREVIEW, len(rows)))
+        return png(found_pictures(np.array(split.pictures[rows]), captions, similarity, shown))
 
     def blurred(self, standard: Tensor, rng: Streams) -> Tensor:
         """Features (B, D) with some set to 0, the others enlarged, and noise over all: each row from its own stream."""

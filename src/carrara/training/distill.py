@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from carrara.beliefs import Point
@@ -42,6 +41,7 @@ from carrara.data.batches import order
 from carrara.denoisers import Cond, Denoiser, GaussianDenoiser
 from carrara.editing import THRESHOLDS
 from carrara.errors import InputError, RecipeError
+from carrara.evaluation.media import File
 from carrara.model import Model
 from carrara.processes import Gaussian, like
 from carrara.rng import Streams, derive
@@ -200,7 +200,7 @@ class Distillation:
         self.model.denoiser.train()
         return {"heldout_loss": float(error.mean())}
 
-    def preview(self) -> Image.Image:
+    def preview(self) -> File:
         """The student's samples."""
         return samples_of(self.model)
 

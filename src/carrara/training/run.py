@@ -225,7 +225,7 @@ class Run:
         return done >= self.budget or int(done / every) > int((done - batch) / every)
 
     def _event(self, metrics: Metrics | None) -> None:
-        """Held-out figures and preview pictures, with the weights as they are and averaged."""
+        """Held-out figures and previews, with the weights as they are and averaged."""
         raw = self.trainable.heldout()
         self._preview("raw")
         with self.learner.averaged():
@@ -240,7 +240,8 @@ class Run:
             return
         folder = self.folder / SAMPLES
         folder.mkdir(exist_ok=True)
-        self.trainable.preview().save(folder / f"{self.learner.images:012d}-{which}.png")
+        preview = self.trainable.preview()
+        files.write(folder / f"{self.learner.images:012d}-{which}{preview.suffix}", preview.data)
 
 
 def dataset_of(recipe: Recipe) -> Dataset:

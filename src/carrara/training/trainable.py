@@ -8,15 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from carrara.codecs.encoded import fitted
 from carrara.conditions.base import dropped
 from carrara.data import Dataset, Split
 from carrara.data.batches import order
-from carrara.evaluation.letters import written
-from carrara.evaluation.pictures import grid
+from carrara.evaluation import media
+from carrara.evaluation.media import File
 from carrara.model import Model, build
 from carrara.recipe import Recipe
 from carrara.rng import Streams
@@ -29,7 +28,8 @@ from carrara.training.world import World
 
 HELDOUT_SEED = 0x5EED
 HELDOUT_IMAGES = 512
-PREVIEW_PICTURES = 24
+PREVIEWED = 24
+"""Samples of a preview."""
 
 
 class Product(Protocol):
@@ -84,8 +84,8 @@ class Trainable(Protocol):
         """Figures on held-out data, at fixed noise; `heldout_loss` among them."""
         ...
 
-    def preview(self) -> Image.Image:
-        """A picture of what it can do now, at fixed noise."""
+    def preview(self) -> File:
+        """A file that shows what it can do now, at fixed noise: a picture, or texts."""
         ...
 
 
@@ -140,7 +140,7 @@ class Diffusion:
         self.model.denoiser.train()
         return {"heldout_loss": float(torch.cat(losses).mean())}
 
-    def preview(self) -> Image.Image:
+    def preview(self) -> File:
         """Samples of the network as it is."""
         return samples_of(self.model)
 
@@ -175,11 +175,11 @@ def trainable_of(recipe: Recipe, dataset: Dataset, settings: Training, world: Wo
     return trainable
 
 
-def samples_of(model: Model) -> Image.Image:
+def samples_of(model: Model) -> File:
     """The first seeds' samples of a Model that is being trained."""
-    media = model.sample(PREVIEW_PICTURES, seed=0, times=model.sampling.untuned())
+    made = model.sample(PREVIEWED, seed=0, times=model.sampling.untuned())
     model.denoiser.train()
-    return grid(media.numpy(), columns=8) if isinstance(media, Tensor) else written(media)
+    return media.of(made).preview(made)
 
 
 def data_std(codec: Any, split: Split, limit: int = 10_000) -> float:

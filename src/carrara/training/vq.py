@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from carrara.codecs.pixels import Pixels
 from carrara.data import Dataset
 from carrara.data.batches import batch as take
 from carrara.data.batches import order
+from carrara.evaluation.media import File, png
 from carrara.recipe import Recipe
 from carrara.rng import Streams
 from carrara.training.computing import candidates
@@ -88,10 +88,10 @@ class Autoencoding:
         left = fidelity(media, self.model.decode(ids), ids, self.model.vocab)
         return {"heldout_loss": float(losses.mean()), **left}
 
-    def preview(self) -> Image.Image:
+    def preview(self) -> File:
         """Held-out pictures, and below each what it is once it was ids."""
         media = self._heldout(PREVIEW_PICTURES)
-        return above_each_other(media.numpy(), self.model.decode(self.model.encode(media)).numpy())
+        return png(above_each_other(media.numpy(), self.model.decode(self.model.encode(media)).numpy()))
 
     def _heldout(self, limit: int) -> Tensor:
         picked = order(len(self.dataset.heldout), HELDOUT_SEED, 0, min(limit, len(self.dataset.heldout)))
