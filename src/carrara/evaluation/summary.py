@@ -13,7 +13,8 @@ from carrara import files
 from carrara.data import Dataset
 from carrara.evaluation import pictures, told
 from carrara.evaluation.charts import loss_charts, read_metrics
-from carrara.evaluation.evaluate import FIGURES, of_samples
+from carrara.evaluation.kept import FIGURES
+from carrara.evaluation.metrics import of_samples
 from carrara.evaluation.report import (
     Block,
     Cell,

@@ -38,8 +38,8 @@ class Beside:
         given = whole(samples, model.codec)
         real = first(heldout_texts(model, dataset), sum(map(len, given)))
         given = first(given, sum(map(len, real)))
-        sets = (given, real, shuffled_words(real))
-        return cls(*(Looked(texts, judge) for texts in sets), sum(map(len, given)))
+        mine, heldout, words = (Looked(texts, judge) for texts in (given, real, shuffled_words(real)))
+        return cls(mine, heldout, words, sum(map(len, given)))
 
     def figures(self, measures: Sequence[str]) -> dict[str, Any]:
         """Those measures of each of the SETS, with the characters and texts they are of."""

@@ -90,7 +90,9 @@ def bits(
     train, heldout = examples_of(dataset, model.codec)
     n = len(heldout) if n is None else min(n, len(heldout))
     if n < 2 or draws < 2:
-        raise InputError(f"{n} windows and {draws} draws were asked for; a figure with its error needs 2 or more of both")
+        raise InputError(
+            f"{n} windows and {draws} draws were asked for; a figure with its error needs 2 or more of both"
+        )
     picked = shuffled(len(heldout), n)
     report = None if progress is None else lambda done, total: progress(STAGE, done, total)
     nats, errors = _measured(model, dataset, heldout, picked, seed, draws, Counter(n, report))
@@ -132,7 +134,8 @@ def unigram(ids: npt.NDArray[Any], vocab: int) -> npt.NDArray[np.float64]:
     counts = np.ones(vocab)
     for start in range(0, len(ids), ROWS):
         counts += np.bincount(ids[start : start + ROWS].ravel(), minlength=vocab)
-    return -np.log2(counts / counts.sum())
+    each: npt.NDArray[np.float64] = -np.log2(counts / counts.sum())
+    return each
 
 
 def _sizes(codec: Any, ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -186,7 +189,7 @@ def _block(model: Model, heldout: Examples, rows: npt.NDArray[np.int64], seeds: 
 
 def _key(model: Model, dataset: Dataset, seed: int, draws: int) -> dict[str, str | int]:
     """All that decides the nats of a window, but which one it is."""
-    from carrara.evaluation.evaluate import weights_sha256
+    from carrara.evaluation.settings import weights_sha256
 
     made = {name: model.recipe.sections[name] for name in ("network", "process", "condition")}
     return {

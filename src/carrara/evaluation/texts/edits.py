@@ -1,8 +1,8 @@
 """How wrong a text is where the right one is known: edit distance, and the shares of symbols and of texts that are wrong.
 
-    symbol error     edits for each symbol of the references: of sounds the phoneme error rate, of words the word error rate
-    text error       the share of texts that are not their reference; of words that are spoken the word error rate
-    token accuracy   the share of the references' tokens that stand in their places
+symbol error     edits for each symbol of the references: of sounds the phoneme error rate, of words the word error rate
+text error       the share of texts that are not their reference; of words that are spoken the word error rate
+token accuracy   the share of the references' tokens that stand in their places
 """
 
 from __future__ import annotations

@@ -54,10 +54,18 @@ def _measure(
 
 MEASURES: dict[str, Measure[Looked]] = {
     "perplexity": _measure(
-        "Perplexity", "perplexity", "a unit", "How surprised the judge is by each unit.", lambda x: x.verdict.perplexity
+        "Perplexity",
+        "perplexity",
+        "a unit",
+        "How surprised the judge is by each unit.",
+        lambda x: x.verdict.perplexity,
     ),
     "unknown": _measure(
-        "Unknown to the judge", "unknown", "share", "Words that the judge does not know.", lambda x: x.verdict.unknown_share
+        "Unknown to the judge",
+        "unknown",
+        "share",
+        "Words that the judge does not know.",
+        lambda x: x.verdict.unknown_share,
     ),
     "entropy": _measure(
         "Word entropy", "entropy", "bits a word", "The entropy of all words together.", lambda x: entropy(x.words)

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from carrara import files
 from carrara.errors import DataError, InputError, MissingExtra
+from carrara.evaluation.inputs import batches
 from carrara.evaluation.texts.words import words
 from carrara.model import Model, evaluating, load
 from carrara.token_likelihood import token_nats
@@ -143,7 +145,7 @@ class Reader:
 
     @cached_property
     def sha256(self) -> str:
-        from carrara.evaluation.evaluate import weights_sha256
+        from carrara.evaluation.settings import weights_sha256
 
         return weights_sha256(self.model)
 
@@ -151,7 +153,7 @@ class Reader:
         """The nats of all tokens, end tokens left out; tokens for what the codec does not know are not counted."""
         codec: Any = self.model.codec
         nats = known = total = 0.0
-        for ids in torch.from_numpy(_windows(codec, texts)).long().split(BATCH):
+        for ids in batches(torch.from_numpy(_windows(codec, texts)).long(), BATCH):
             counted = (ids != codec.end) & ~torch.isin(ids, _unknown(codec))
             nats += float(self._nats(ids)[counted].double().sum())
             known, total = known + int(counted.sum()), total + int((ids != codec.end).sum())
@@ -162,7 +164,7 @@ class Reader:
             return token_nats(self.model.denoiser, ids.to(self.model.denoiser.device)).cpu()
 
 
-def _windows(codec: Any, texts: Sequence[str]) -> np.ndarray:
+def _windows(codec: Any, texts: Sequence[str]) -> npt.NDArray[np.int64]:
     """ids (n, length) of all texts, each cut into windows, the last of them filled up with end tokens."""
     rows = []
     for tokens in codec.tokens_of(texts):
