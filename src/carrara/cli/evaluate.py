@@ -152,7 +152,8 @@ def evaluate(
         unfit(backend, reference, statistics, clip)
         taken = {"--metrics": metrics, "--steps": steps, "--sampler": sampler, "--eta": eta}
         chosen = studies.chosen(study, values, [option for option, value in taken.items() if value is not None])
-        studies.study(ctx, path, chosen, n, features, seed, times, guidance_scale, batch, as_json)
+        measured_by = {"features": None if features == "efficientnet" else features, "judge": judge}
+        studies.study(ctx, path, chosen, n, measured_by, seed, times, guidance_scale, batch, as_json)
         return
 
     from carrara.cli.outputs import fresh_file

@@ -6,6 +6,6 @@ judges      outside readers of a text, and their perplexity: Judge, Trigrams, Re
 figures     the measures of a set of texts, by name: MEASURES, Looked
 beside      samples, and as much held-out text, as it is and with its words shuffled: Beside
 evaluate    all of them at once, as `carrara evaluate` has it; told, how they are shown
-studies     the same of one model, sampled in many ways: STUDIES
+noise       a study of one model, sampled at many temperatures; run, what samples and measures it; page, its page
 edits       how wrong a text is where the right one is known: errors
 """

@@ -65,6 +65,17 @@ def bits_tile(found: Figures) -> Figure:
     return Figure("Held-out text", found["per_character"], detail, "bits/character", n=found["n"], **scale)
 
 
+COMPARED = ("perplexity", "held out", "entropy", "held out", "repeated", "held out")
+"""The columns of the report's table of evaluations."""
+
+
+def compared(figures: Figures) -> list[float | None]:
+    """The cells of those columns."""
+    metrics = {"perplexity": "judge", "entropy": "entropy", "repeated": "repetition"}
+    found = [(name, figures.get(metric) or {}) for name, metric in metrics.items()]
+    return [entry.get(side, {}).get(name) for name, entry in found for side in ("samples", "heldout")]
+
+
 def rows(figures: Figures) -> list[list[str]]:
     """The terminal's rows of the metrics of samples: COLUMNS."""
     return [
