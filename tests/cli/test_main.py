@@ -57,6 +57,7 @@ carrara evaluate --features
 carrara evaluate --guidance-scale
 carrara evaluate --help -h
 carrara evaluate --json
+carrara evaluate --judge
 carrara evaluate --metrics
 carrara evaluate --reference
 carrara evaluate --sampler

@@ -23,7 +23,7 @@ A model of text gives each token a probability. Why not take the likeliest, whic
 is no likely text: what people write surprises again and again, and a text that never does says the same thing over and over. \
 The same is why diffusion adds noise on the way back.
 
-Here one model goes on with the same beginnings of held-out texts (or from nothing, where a text is a window), from the same seeds, \
+Here one model goes on with the same beginnings of held-out texts (from nothing, where a text is a window), from the same seeds, \
 at several temperatures: 0 takes the likeliest token (greedy), below 1 likely ones are drawn more often than the model believes, 1 \
 draws as it believes, above 1 goes beyond. Top-p draws from the fewest tokens that hold 90 % of the probability.
 

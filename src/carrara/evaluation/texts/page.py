@@ -41,7 +41,7 @@ def seeds_words(result: Mapping[str, Any]) -> str:
     words = "The first texts of every cell, none of them chosen."
     if not given:
         return words
-    return f"{words} Before the bar are the {given} of {result['window_tokens']} tokens that were given: held-out text, not measured."
+    return f"{words} Before the bar are the {given} of {result['window_tokens']} tokens that were given; they are not measured."
 
 
 def tiles(study: Study, result: Mapping[str, Any]) -> list[Figure]:

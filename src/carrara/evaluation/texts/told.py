@@ -61,8 +61,7 @@ def bits_tile(found: Figures) -> Figure:
         f"{kind}, ± {found['standard_error']:.3f}; {found['per_byte']:.3f} a byte, {found['per_token']:.3f} a token; every token "
         f"alone {found['unigram']:.3f}"
     )
-    scale = {"floor": 0.0, "ceiling": found["unigram"]}
-    return Figure("Held-out text", found["per_character"], detail, "bits/character", n=found["n"], **scale)
+    return Figure("Held-out text", found["per_character"], detail, "bits/character", n=found["n"])
 
 
 COMPARED = ("perplexity", "held out", "entropy", "held out", "repeated", "held out")
