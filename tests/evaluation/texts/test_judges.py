@@ -4,13 +4,13 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
 from small_texts import causal, model
 
 from carrara.errors import InputError, MissingExtra
 from carrara.evaluation.texts import judges
+from carrara.evaluation.texts.figures import Looked
 from carrara.evaluation.texts.judges import Reader, Trigrams, Verdict, judge_of
-from carrara.token_likelihood import token_log_likelihood
+from carrara.token_likelihood import token_log_likelihood, token_nats
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,16 @@ def test_english_is_likelier_than_its_words_in_disorder(trigrams: Trigrams) -> N
     assert ordered < trigrams.read(["the came house they king of to and the"]).perplexity / 3
 
 
+def test_perplexity_alone_would_choose_the_text_that_says_least(trigrams: Trigrams) -> None:
+    """What docs/measure.md tells."""
+    said = "and the king said to the people of the city, go to the house of the man who came with the light"
+    real, loop = Looked([said], trigrams), Looked(["one of the " * 40] * 3, trigrams)
+    real_, loop_ = (side.figures(["perplexity", "entropy", "repeated"]) for side in (real, loop))
+    assert round(loop_["perplexity"] or 0) == 29 and loop_["entropy"] == pytest.approx(1.585, abs=1e-3)
+    assert (real_["perplexity"] or 0) > 29 and (real_["entropy"] or 0) > 3
+    assert loop_["repeated"] == pytest.approx(114 / 117) and real_["repeated"] == 0
+
+
 def test_a_judge_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judges, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"carrara\[text\]"):
@@ -65,7 +75,7 @@ def test_a_model_of_our_own_reads_tokens() -> None:
     mine = causal(length=8)
     ids = mine.codec.encode(["eight by", "and"])
     exact = -float(token_log_likelihood(mine.denoiser, ids[:1]).sum())
-    first = mine.denoiser.nats(ids, ids, torch.zeros((), dtype=torch.float64), None)[1, :3].sum()
+    first = token_nats(mine.denoiser, ids)[1, :3].sum()
     found = Reader(mine, "mine").read(["eight byand"])
     assert (found.known, found.unknown) == (11, 0)
     assert found.nats == pytest.approx(exact + float(first), rel=1e-5)
