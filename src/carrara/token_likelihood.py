@@ -2,6 +2,7 @@
 
     −log P(x0) ≤ ∫ E[Σ over what is hidden of −log p(x0_i | x_t)] dsigma / sigma      `token_bound`, of masked diffusion
     −log P(x0) = Σ_i −log p(x0_i | x0_<i)                                             `token_log_likelihood`, of one order
+    whichever of the two there is                                                     `code_length`
 
 The bound is an equality where the denoiser is exact, at every x0 by itself.
 """
@@ -51,11 +52,28 @@ def token_log_likelihood(denoiser: AutoregressiveDenoiser, x0: Tensor, cond: Con
 
     The denoiser must be in evaluation mode. Raises InputError for a denoiser that is not autoregressive.
     """
+    return -token_nats(denoiser, x0, cond).double().sum(1)
+
+
+@torch.no_grad()
+def token_nats(denoiser: Denoiser, x0: Tensor, cond: Cond | None = None) -> Tensor:
+    """−log p of each token of x0 int64 (B, L) given those before it: (B, L) float32, what `token_log_likelihood` sums.
+
+    Raises InputError for a denoiser that is not autoregressive.
+    """
     if not isinstance(denoiser, AutoregressiveDenoiser):
         raise InputError(
             f"{type(denoiser).__name__} shows tokens in every order, so its likelihood has no formula; token_bound bounds it"
         )
-    return -denoiser.nats(x0, x0, torch.zeros((), dtype=F64), cond).double().sum(1)
+    return denoiser.nats(x0, x0, torch.zeros((), dtype=F64), cond)
+
+
+def code_length(denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams, n: int = 16) -> TokenBound:
+    """−log P(x0) of x0 int64 (B, L): exact, with an error of 0, where the denoiser has a formula for it; else `token_bound`."""
+    if not getattr(denoiser, "exact", False):
+        return token_bound(denoiser, x0, cond, rng, n)
+    nats = token_nats(denoiser, x0, cond).double().sum(1)
+    return TokenBound(nats, torch.zeros_like(nats))
 
 
 def _standard_error(draws: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,9 @@ TOKEN_WEIGHTS: dict[str, TokenWeight] = {"nelbo": nelbo, "mean": mean}
 
 class TokenDenoiser(nn.Module):
     """What denoisers of tokens share: a network, a process, and the belief that a network's logits are."""
+
+    exact: ClassVar[bool] = False
+    """Whether there is a formula for its likelihood; where there is none, there is a bound."""
 
     def __init__(self, network: nn.Module, process: Masked) -> None:
         super().__init__()
@@ -119,6 +122,8 @@ class AutoregressiveDenoiser(TokenDenoiser):
     It is masked diffusion with one order of showing, from left to right: so `left_to_right` draws from it exactly. Other samplers
     show it tokens in an order that it was not trained for.
     """
+
+    exact = True
 
     def __init__(self, network: nn.Module, process: Masked) -> None:
         """Raises InputError where the network says of itself that it is not causal."""

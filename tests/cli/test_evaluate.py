@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from carrara.errors import InputError
-from carrara.evaluation.evaluate import evaluate, keep
+from carrara.evaluation.evaluate import evaluate
+from carrara.evaluation.kept import keep
 from carrara.evaluation.told import NOTED
 
 Run = Callable[..., Any]

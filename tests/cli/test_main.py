@@ -58,6 +58,7 @@ carrara evaluate --features
 carrara evaluate --guidance-scale
 carrara evaluate --help -h
 carrara evaluate --json
+carrara evaluate --judge
 carrara evaluate --metrics
 carrara evaluate --reference
 carrara evaluate --sampler
@@ -146,8 +147,8 @@ def test_the_options_of_all_commands_change_only_on_purpose() -> None:
 def test_names_in_help_and_completion_are_those_of_the_registries() -> None:
     from carrara.backends import BACKENDS
     from carrara.data import DATASETS
-    from carrara.evaluation.evaluate import METRICS
     from carrara.evaluation.features import FEATURES
+    from carrara.evaluation.metrics import METRICS, TEXT_METRICS
     from carrara.recipe import names as recipes
     from carrara.samplers import SAMPLERS
     from carrara.times import GRIDS, TUNED
@@ -158,6 +159,7 @@ def test_names_in_help_and_completion_are_those_of_the_registries() -> None:
         (names.BACKENDS, BACKENDS),
         (names.FEATURES, FEATURES),
         (names.METRICS, METRICS),
+        (names.TEXT_METRICS, TEXT_METRICS),
         (names.DATASETS, DATASETS),
         (names.recipes(), recipes()),
     ):

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrara.cli.names import ASKED, FEATURES, METRICS, STUDIES, complete_features, complete_metrics, complete_study
+from carrara.cli.names import (
+    ASKED,
+    FEATURES,
+    METRICS,
+    STUDIES,
+    TEXT_METRICS,
+    complete_features,
+    complete_metrics,
+    complete_study,
+)
 from carrara.cli.options import (
     Backend,
     Batch,
@@ -41,7 +50,8 @@ Metrics = Annotated[
     typer.Option(
         "--metrics",
         metavar="NAMES",
-        help=f"A comma list of {', '.join(METRICS)}.  [default: all that apply but {', '.join(ASKED)}]",
+        help=f"A comma list of {', '.join(METRICS)}; of texts {', '.join(TEXT_METRICS)}.  "
+        f"[default: all that apply but {', '.join(ASKED)}]",
         autocompletion=complete_metrics,
     ),
 ]
@@ -80,6 +90,15 @@ ClipFolder = Annotated[
         help="The CLIP of the metric clip_score: a run folder that holds one, or a folder in transformers' layout.",
     ),
 ]
+JudgeName = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        metavar="NAME",
+        help="Who reads samples of texts, for the metric judge: pocketsphinx, or the folder of an autoregressive model of texts, "
+        "best of other ones.  [default: pocketsphinx]",
+    ),
+]
 StudyName = Annotated[
     str | None,
     typer.Option(
@@ -108,6 +127,7 @@ def evaluate(
     reference: ReferenceFile = None,
     statistics: StatisticsFile = None,
     clip: ClipFolder = None,
+    judge: JudgeName = None,
     seed: Seed = 0,
     steps: Steps = None,
     sampler: SamplerName = None,
@@ -122,8 +142,9 @@ def evaluate(
 
     The Fréchet distance with its floor and ceiling, its interval and its value at infinite n; kernel distance, precision and
     recall by the same features; classes read as asked, nearest training pictures. With --metrics nll, how many bits the model
-    needs for held-out pictures; inception_score and clip_score too are measured only by name. The figures go into the run
-    folder and its report. With --study the same for many ways of sampling, beside one another, on a page of its own.
+    needs for held-out pictures; inception_score and clip_score too are measured only by name. Of texts the bits a character of
+    held-out text, the perplexity by a judge, entropy, distinct n-grams and repetition, beside held-out text. The figures go into
+    the run folder and its report. With --study the same for many ways of sampling, beside one another, on a page of its own.
     """
     if study is not None or values is not None:
         from carrara.cli import study as studies
@@ -131,7 +152,8 @@ def evaluate(
         unfit(backend, reference, statistics, clip)
         taken = {"--metrics": metrics, "--steps": steps, "--sampler": sampler, "--eta": eta}
         chosen = studies.chosen(study, values, [option for option, value in taken.items() if value is not None])
-        studies.study(ctx, path, chosen, n, features, seed, times, guidance_scale, batch, as_json)
+        measured_by = {"features": None if features == "efficientnet" else features, "judge": judge}
+        studies.study(ctx, path, chosen, n, measured_by, seed, times, guidance_scale, batch, as_json)
         return
 
     from carrara.cli.outputs import fresh_file
@@ -155,7 +177,8 @@ def evaluate(
     with voice.busy("reading the data"):
         dataset = dataset_of(model.recipe)
     warn(model, dataset.fingerprint, voice)
-    files = {"reference": reference, "statistics": statistics, "clip": clip}
+    files = {"reference": reference, "statistics": statistics, "clip": clip, "judge": judge}
+    files = {option: value for option, value in files.items() if value is not None}
     with voice.counting() as report:
         found = measure(model, dataset, n, names(metrics), features, seed, report, **files, batch=batch, **asked)
     kept_and_told(found, model, folder, statistics, warnings(model, dataset.fingerprint), voice)
@@ -165,7 +188,7 @@ def kept_and_told(
     found: dict[str, Any], model: Model, folder: Path, statistics: Path | None, warned: list[str], voice: Voice
 ) -> None:
     """Puts the figures into the folder's figures.json, its report and the model's card, and says them."""
-    from carrara.evaluation.evaluate import keep, note
+    from carrara.evaluation.kept import keep, note
     from carrara.files import read_json
     from carrara.training.run import MODEL
 
@@ -240,8 +263,11 @@ def rewritten(folder: Path, voice: Voice) -> Path | None:
 
 def show(found: dict[str, Any], voice: Voice) -> None:
     """The figures as a table, each with its floor and ceiling; likelihoods as another."""
-    if "sampling_s" in found:
-        show_samples(found, voice)
+    from carrara.cli import texts
+
+    texts.show(found, voice)
+    if table := rows(found):
+        show_samples(found, table, voice)
     if "nll" in found:
         from carrara.cli.likelihood import show as show_likelihood
 
@@ -254,14 +280,14 @@ def show(found: dict[str, Any], voice: Voice) -> None:
     voice.say(f"sampling    {found['sampling_s']:.1f} s: {cost}; measuring {found['measuring_s']:.1f} s")
 
 
-def show_samples(found: dict[str, Any], voice: Voice) -> None:
+def show_samples(found: dict[str, Any], lines: list[list[str]], voice: Voice) -> None:
     """The figures of the samples as a table, and what floor and ceiling are."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for head in ("figure", "value", "floor", "ceiling", "n", "measured against"):
         table.add_column(head, justify="right" if head in ("value", "floor", "ceiling", "n") else "left")
-    for row in rows(found):
+    for row in lines:
         table.add_row(*row)
     voice.say()
     voice.show(table)

@@ -33,6 +33,7 @@ TIMES = ("karras", "logistic", "logsnr", "shifted", "trailing", "tuned", "unifor
 FEATURES = ("efficientnet", "inception", "inception_spatial", "inception_tensorflow")
 BACKENDS = ("openvino", "openvino-f32", "torch", "torch-bf16")
 METRICS = ("classes", "clip_score", "frechet", "inception_score", "kid", "neighbours", "nll", "precision")
+TEXT_METRICS = ("bits", "distinct", "entropy", "judge", "repetition")
 ASKED = ("clip_score", "inception_score", "nll")
 STUDIES = ("guidance", "noise", "size", "steps")
 DATASETS = ("chinese", "digits", "emoji", "fashion", "folder", "gloss", "texts", "verse", "words")
@@ -76,7 +77,7 @@ def complete_features(incomplete: str) -> list[str]:
 def complete_metrics(incomplete: str) -> list[str]:
     """Metrics that begin as the last of a comma list does."""
     done, comma, last = incomplete.rpartition(",")
-    return [f"{done}{comma}{name}" for name in _beginning(METRICS, last)]
+    return [f"{done}{comma}{name}" for name in _beginning(METRICS + TEXT_METRICS, last)]
 
 
 def complete_study(incomplete: str) -> list[str]:

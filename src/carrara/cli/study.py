@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from carrara.cli.names import STUDIES
 from carrara.cli.options import wishes
 from carrara.cli.voice import State, Voice
 from carrara.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from carrara.evaluation.studies import Study
-    from carrara.evaluation.studies.run import Plan
+    from carrara.evaluation.studies.media import Medium
 
-Chosen = tuple["Study", list[float] | None]
+Chosen = tuple[str, list[float] | None]
 
 
 def chosen(name: str | None, values: str | None, taken: Sequence[str]) -> Chosen:
-    """The study and the values asked for (None: its own). Raises InputError where these options do not go together."""
+    """The study's name and the values asked for (None: its own). Raises InputError where these options do not go together."""
     if name is None:
         raise InputError("--values says what a study varies; name the study too, such as --study noise")
-    from carrara.evaluation.studies import STUDIES
-
     if name not in STUDIES:
         raise InputError(f"there is no study {name!r}: {nearest(name, STUDIES)}")
     if taken:
         raise InputError(f"--study {name} chooses {' and '.join(taken)} itself; leave {_them(taken)} out")
-    return STUDIES[name], None if values is None else [_number(word) for word in values.split(",")]
+    return name, None if values is None else [_number(word) for word in values.split(",")]
 
 
 def study(
@@ -37,17 +36,22 @@ def study(
     path: Path,
     chosen: Chosen,
     n: int | None,
-    features: str,
+    measured_by: Mapping[str, str | None],
     seed: int,
     times: str | None,
     guidance_scale: float | None,
     batch: int,
     as_json: bool,
 ) -> None:
-    """Runs the study, or goes on with it, and says what was found and where it is."""
+    """Runs the study, or goes on with it, and says what was found and where it is.
+
+    `measured_by`: what was said of who or what measures, features and judge.
+    """
     from carrara.cli.evaluate import home, warn, warnings
     from carrara.cli.threads import in_words, use_cores
-    from carrara.evaluation.studies.run import FOLDER, planned
+    from carrara.evaluation.metrics import check_options
+    from carrara.evaluation.studies.media import MEDIA
+    from carrara.evaluation.studies.run import FOLDER
     from carrara.model import load
     from carrara.training.run import dataset_of
 
@@ -58,18 +62,24 @@ def study(
     folder = home(path) / FOLDER
     with voice.busy("reading the data"):
         dataset = dataset_of(model.recipe)
-    plan = planned(chosen[0], model, dataset, folder, n, chosen[1], features, seed, batch, **asked)
+    noun = dataset.train.noun
+    check_options(measured_by, noun)
+    medium = MEDIA[noun]
+    if (given := measured_by[medium.asks]) is not None:
+        asked[medium.asks] = given
+    found, values = medium.study(chosen[0], noun), chosen[1]
+    plan = medium.planned(found, model, dataset, folder, n, values, seed=seed, batch=batch, **asked)
     introduce(plan, path, in_words(threads), voice)
     warn(model, dataset.fingerprint, voice)
     state: State = ctx.obj
     state.goes_on = True
-    result, written, page = work(plan, folder, voice)
-    show(plan.study, result, voice)
+    result, written, page = work(plan, medium, folder, voice)
+    show(plan.study, medium, result, voice)
     voice.say(f"written     {written} and {page}")
     voice.tell(**result, warnings=warnings(model, dataset.fingerprint), figures=written, report=page)
 
 
-def introduce(plan: Plan, path: Path, threads: str, voice: Voice) -> None:
+def introduce(plan: Any, path: Path, threads: str, voice: Voice) -> None:
     """Says what is about to be sampled, and how much of it is there already."""
     from carrara.evaluation.studies.study import guided
 
@@ -80,29 +90,27 @@ def introduce(plan: Plan, path: Path, threads: str, voice: Voice) -> None:
     voice.say(f"cells       {cells} of {plan.n} samples, seeds {plan.seeds[0]} to {plan.seeds[-1]}{known}")
 
 
-def work(plan: Plan, folder: Path, voice: Voice) -> tuple[dict[str, Any], Path, Path]:
+def work(plan: Any, medium: Medium, folder: Path, voice: Voice) -> tuple[dict[str, Any], Path, Path]:
     """The results, and where they and their page are written."""
     from carrara import files
-    from carrara.evaluation.studies.page import write_page
-    from carrara.evaluation.studies.run import run, sheets
 
     with voice.counting() as report:
-        result = run(plan, report)
+        result = medium.run(plan, report)
     written = folder / f"{plan.study.name}.json"
     files.write_json(written, result)
     with voice.busy("writing the page"):
-        page = write_page(plan.study, result, sheets(plan), written.with_suffix(".html"))
+        page = medium.write_page(plan.study, result, medium.sheets(plan), written.with_suffix(".html"))
     return result, written, page
 
 
-def show(study: Study, result: dict[str, Any], voice: Voice) -> None:
-    """The figures as a table, held-out pictures and noise last."""
+def show(study: Study, medium: Medium, result: dict[str, Any], voice: Voice) -> None:
+    """The figures as a table, what is held out and noise last."""
     from rich.table import Table as Shown
 
     from carrara.evaluation.report import number
     from carrara.evaluation.studies.page import table
 
-    found = table(study, result)
+    found = table(study, result, medium.measures, medium.worst)
     shown = Shown(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for index, head in enumerate(found.columns):
         shown.add_column(head, justify="left" if index == 1 else "right")

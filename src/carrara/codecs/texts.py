@@ -174,10 +174,15 @@ class TextCodec:
 
         A character that a window's edge cuts in two counts where its first byte is, so over windows in a row none is counted twice.
         """
+        characters, lengths = self.measures()
         counts = np.bincount(np.ravel(ids), minlength=self.end)[: self.end]
+        return Sizes(int(counts @ characters), int(counts @ lengths))
+
+    def measures(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The characters that begin in each token but the last, and its bytes, both (end,)."""
         lengths = np.array([len(piece) for piece in self.pieces], dtype=np.int64)
         first = np.array([leads(np.frombuffer(piece, np.uint8)).sum() for piece in self.pieces], dtype=np.int64)
-        return Sizes(int(counts @ first), int(counts @ lengths))
+        return first, lengths
 
     def making(self) -> dict[str, Any]:
         """The options that decide, with the texts, what tokens there are; ready for JSON."""

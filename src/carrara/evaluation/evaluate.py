@@ -14,10 +14,8 @@ What is measured of features is measured of the same ones: each picture passes t
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,45 +23,44 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from carrara import __version__, about, files, tensors
-from carrara.errors import InputError, nearest
-from carrara.evaluation import cache, clips
+from carrara import about, files
+from carrara.errors import InputError
+from carrara.evaluation import clips
 from carrara.evaluation.beside import Logits, Sets, inception_scores, kernel_distance, overlaps
 from carrara.evaluation.clip import Clip
 from carrara.evaluation.diversity import K
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.measure import frechet
+from carrara.evaluation.metrics import (
+    ASKED,
+    LABELLED,
+    METRICS,
+    UNDRAWN,
+    check_backend,
+    check_names,
+    check_options,
+)
 from carrara.evaluation.neighbours import memorisation
 from carrara.evaluation.nll import check as check_nll
 from carrara.evaluation.nll import nll
 from carrara.evaluation.reader import Reader
 from carrara.evaluation.reference import Reference
+from carrara.evaluation.settings import Report, settings, stage
 from carrara.evaluation.statistics import Moments
 from carrara.evaluation.statistics_file import write_statistics
 from carrara.evaluation.streaming import moments_of
-from carrara.evaluation.told import NOTED, card
+from carrara.evaluation.texts.evaluate import of_texts
+from carrara.evaluation.texts.judges import Judge
 
 if TYPE_CHECKING:
     from carrara.data import Dataset
     from carrara.model import Model
-    from carrara.sampling import Sampling
 
-METRICS = ("frechet", "kid", "precision", "classes", "neighbours", "inception_score", "clip_score", "nll")
-ASKED = ("inception_score", "clip_score", "nll")
-LABELLED = ("classes", "clip_score")
-"""Those that ask whether a sample shows its label."""
-"""The metrics that are measured only by name: they take minutes, or what not everybody has."""
-UNDRAWN = ("nll",)
-"""Those that need no samples."""
+EFFICIENTNET = "efficientnet"
+"""What pictures are compared by where nobody said."""
 FEATURED = {"frechet": 2, "kid": 2, "precision": K + 1, "inception_score": 1}
 """Those that are made of features, and how many pictures they need on each side."""
 LEAST = {**FEATURED, "clip_score": 2}
-FIGURES = "figures.json"
-KEY = ("weights_sha256", "n", "seed", "sampling", "features", "data_fingerprint", "backend", "reference_sha256")
-"""What two evaluations must share to be one."""
-
-Report = Callable[[str, int, int], None]
-"""Called with (what is being done, done, total)."""
 
 
 def evaluate(
@@ -71,7 +68,31 @@ def evaluate(
     dataset: Dataset,
     n: int = 1000,
     metrics: Sequence[str] | None = None,
-    features: Features | str = "efficientnet",
+    features: Features | str = EFFICIENTNET,
+    seed: int = 0,
+    progress: Report | None = None,
+    *,
+    judge: Judge | str | Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """The figures of n samples, and of the model itself, plain data, ready for JSON: see `of_pictures`, and for texts `of_texts`.
+
+    `features` and the options reference, statistics and clip are for pictures, `judge` is for texts: InputError where it is the
+    other. What else is given goes to `Model.sample`.
+    """
+    noun = dataset.train.noun
+    check_options({**options, "judge": judge, "features": None if features == EFFICIENTNET else features}, noun)
+    if noun == "text":
+        return of_texts(model, dataset, n, metrics, seed, progress, judge, **options)
+    return of_pictures(model, dataset, n, metrics, features, seed, progress, **options)
+
+
+def of_pictures(
+    model: Model,
+    dataset: Dataset,
+    n: int = 1000,
+    metrics: Sequence[str] | None = None,
+    features: Features | str = EFFICIENTNET,
     seed: int = 0,
     progress: Report | None = None,
     reference: Path | None = None,
@@ -105,7 +126,8 @@ def evaluate(
         write_statistics(statistics, taken.moments())
     return {
         **about.surroundings(),
-        **settings(model, dataset, n, seed, sampling, features),
+        **settings(model, dataset, n, seed, sampling),
+        "features": features if isinstance(features, str) else features.name,
         **({} if reference is None else {"reference_sha256": files.sha256(reference)}),
         **({"sampling_s": round(sampled - start, 3)} if drawn else {}),
         "measuring_s": round(time.perf_counter() - sampled, 3),
@@ -153,9 +175,8 @@ def judging(clip: Clip | Path | None, chosen: Sequence[str]) -> Clip | None:
 def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n: int) -> list[str]:
     """The metrics that are to be measured. Raises InputError for those that cannot be."""
     possible = [name for name in METRICS if name not in LABELLED or labelled(model, dataset)]
+    check_names(metrics or (), "picture")
     for name in metrics or ():
-        if name not in METRICS:
-            raise InputError(f"there is no metric {name!r}: {nearest(name, METRICS)}")
         if name not in possible:
             raise InputError(
                 f"the metric {name!r} asks whether a sample shows its label; this model has no labels, or not this data's"
@@ -164,12 +185,8 @@ def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n:
     usual = [name for name in possible if name not in ASKED and not (name == "precision" and some <= K)]
     chosen = [name for name in possible if name in metrics] if metrics else usual
     check_counts(chosen, dataset, n)
-    if "nll" in chosen and model.backend:
-        raise InputError(
-            f"likelihoods are computed by the network itself, and here {model.backend.name} computes in its place; "
-            "leave the backend out, or the metric nll"
-        )
     if "nll" in chosen:
+        check_backend(model, "nll")
         check_nll(model, dataset, n)
     if tuple(model.shape) != tuple(dataset.shape):
         raise InputError(f"the model makes pictures {model.shape}, and {dataset.name} has pictures {dataset.shape}")
@@ -189,95 +206,6 @@ def check_counts(chosen: Sequence[str], dataset: Dataset, n: int) -> None:
 def labelled(model: Model, dataset: Dataset) -> bool:
     """Whether the model is asked for the dataset's classes."""
     return "label" in (model.condition.null(1) or {}) and model.classes == dataset.classes
-
-
-def samples_key(weights: str, seeds: Sequence[int], labels: Sequence[int] | None, sampling: Sampling) -> cache.Key:
-    """What decides samples, as the cache takes it: the weights' SHA-256, each sample's seed and class, the settings."""
-    asked = {"seeds": list(seeds), "labels": labels, "sampling": plain(dataclasses.asdict(sampling))}
-    return {
-        "what": "samples",
-        "carrara": __version__,
-        "weights": weights,
-        "asked": json.dumps(asked, sort_keys=True),
-    }
-
-
-def settings(
-    model: Model, dataset: Dataset, n: int, seed: int, sampling: Sampling, features: Features | str
-) -> dict[str, Any]:
-    """All that decides the figures."""
-    trained_on = model.facts.get("data_fingerprint")
-    return {
-        "model": model.recipe.name,
-        "weights_sha256": weights_sha256(model),
-        "data": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
-        "data_matches": trained_on in (None, dataset.fingerprint),
-        "n": n,
-        "seed": seed,
-        "sampling": plain(dataclasses.asdict(sampling)),
-        **({"backend": model.backend.name} if model.backend else {}),
-        "evaluations_per_sample": sampling.passes(),
-        "features": features if isinstance(features, str) else features.name,
-    }
-
-
-def weights_sha256(model: Model) -> str:
-    """The SHA-256 (hex) of the network's tensors, names included."""
-    return tensors.sha256(model.denoiser.network.state_dict())
-
-
-def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
-    """Puts an evaluation into the folder's figures.json, a list with the newest last, and returns its path.
-
-    One of the same samples and data is joined with it: figures measured again are replaced, others stay. All other
-    evaluations stay as they are.
-    """
-    path = folder / FIGURES
-    known: list[dict[str, Any]] = files.read_json(path) if path.is_file() else []
-    same = [entry for entry in known if _key(entry) == _key(figures)]
-    joined = {name: value for entry in same for name, value in entry.items()} | dict(figures)
-    files.write_json(path, [*(entry for entry in known if entry not in same), joined])
-    return path
-
-
-def of_samples(figures: Mapping[str, Any]) -> bool:
-    """Whether samples were measured, and not the model alone."""
-    return any(name in figures for name in METRICS if name not in UNDRAWN)
-
-
-def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:
-    """Writes an evaluation's figures on the card of the model in `folder`, each with what it must be compared with.
-
-    They take the place of those of another evaluation: a card speaks of one way of sampling. A likelihood needs no samples,
-    and stays.
-    """
-    sampling, facts = figures["sampling"], {}
-    if of_samples(figures):
-        for name in NOTED:
-            model.facts.pop(name, None)
-        facts["measured_with"] = (
-            f"{sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance_scale']:g}"
-            + (f", {figures['backend']}" if "backend" in figures else "")
-        )
-    model.facts.update(facts | card(figures))
-    model.save(folder)
-
-
-def _key(entry: Mapping[str, Any]) -> list[Any]:
-    return [plain(entry.get(name)) for name in KEY]
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON gives it back."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(inner) for name, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def stage(progress: Report | None, name: str) -> Callable[[int, int], None] | None:
-    """The callback for one piece of the work."""
-    return None if progress is None else lambda done, total: progress(name, done, total)
 
 
 @dataclass(frozen=True, eq=False)

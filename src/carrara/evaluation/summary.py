@@ -14,7 +14,8 @@ from carrara import files
 from carrara.data import Dataset
 from carrara.evaluation import media, told
 from carrara.evaluation.charts import loss_charts, read_metrics
-from carrara.evaluation.evaluate import FIGURES, of_samples
+from carrara.evaluation.kept import FIGURES
+from carrara.evaluation.metrics import TEXT_METRICS, of_samples
 from carrara.evaluation.report import (
     Block,
     Cell,
@@ -29,6 +30,7 @@ from carrara.evaluation.report import (
     Table,
     write,
 )
+from carrara.evaluation.texts import told as texts_told
 from carrara.kinds import KINDS
 from carrara.model import Model, kind_of, load
 from carrara.plugins import imported
@@ -98,7 +100,7 @@ def figures(model: Model, measured: Sequence[Mapping[str, Any]]) -> list[Figure]
                     ceiling=frechet["ceiling"],
                 )
             )
-        tiles += told.tiles(newest)
+        tiles += told.tiles(newest) + texts_told.tiles(newest)
         if read := newest.get("classes"):
             detail = f"read by a classifier that is right on {100 * read['accuracy']:.1f} % of held-out pictures"
             tiles.append(Figure("Class read as asked", 100 * read["rate"], detail, "%", n=read["n"]))
@@ -106,6 +108,8 @@ def figures(model: Model, measured: Sequence[Mapping[str, Any]]) -> list[Figure]
             tiles.append(Figure("Copies of training pictures", near["copies"], _nearness(near), n=near["n"]))
     if found := [entry["nll"] for entry in measured if "nll" in entry]:
         tiles.append(_likelihood(found[-1]))
+    if known := [entry["bits"] for entry in measured if "bits" in entry]:
+        tiles.append(texts_told.bits_tile(known[-1]))
     if "heldout_loss_ema" in model.facts:
         tiles.append(Figure("Held-out loss", model.facts["heldout_loss_ema"], "averaged weights, fixed noise"))
     return tiles
@@ -188,20 +192,34 @@ def making_section(folder: Path, told: Mapping[str, Any]) -> Section:
     facts: list[tuple[str, Cell]] = [(key.replace("_", " "), value) for key, value in told.items()]
     blocks: list[Block] = [KeyValues(facts), Code((folder / RECIPE).read_text(), "The recipe")]
     if measured := [entry for entry in evaluations(folder) if of_samples(entry)]:
-        columns = ["date", "sampler", "steps", "n", "Fréchet", "floor", "ceiling"]
-        blocks.insert(0, Table(columns, [_line(entry) for entry in measured], "Evaluations"))
+        heads, pick = COMPARED[
+            "text" if any(name in entry for entry in measured for name in TEXT_METRICS) else "picture"
+        ]
+        columns = ["date", "sampler", "steps", "n", *heads]
+        blocks.insert(0, Table(columns, [[*_line(entry), *pick(entry)] for entry in measured], "Evaluations"))
     return Section("How it was made", "", blocks)
 
 
 def _line(entry: Mapping[str, Any]) -> list[Any]:
-    frechet, sampling = entry.get("frechet") or {}, entry["sampling"]
+    sampling = entry["sampling"]
     return [
         entry["date"][:16].replace("T", " "),
         sampling["sampler"],
         sampling["steps"],
         entry["n"],
-        *(frechet.get(key) for key in ("value", "floor", "ceiling")),
     ]
+
+
+def _distances(entry: Mapping[str, Any]) -> list[Any]:
+    found = entry.get("frechet") or {}
+    return [found.get(key) for key in ("value", "floor", "ceiling")]
+
+
+COMPARED: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], list[Any]]]] = {
+    "picture": (("Fréchet", "floor", "ceiling"), _distances),
+    "text": (texts_told.COMPARED, texts_told.compared),
+}
+"""What the table of evaluations has of pictures and of texts: its columns, and an evaluation's cells."""
 
 
 def _likelihood(found: Mapping[str, Any]) -> Figure:

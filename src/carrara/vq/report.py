@@ -12,8 +12,8 @@ from carrara import files
 from carrara.data import Dataset
 from carrara.errors import MissingExtra
 from carrara.evaluation.charts import line_chart, read_metrics
-from carrara.evaluation.evaluate import FIGURES
 from carrara.evaluation.features import Features
+from carrara.evaluation.kept import FIGURES
 from carrara.evaluation.measure import frechet, heldout
 from carrara.evaluation.pictures import png_bytes
 from carrara.evaluation.report import Block, Chart, Figure, Figures, Picture, Report, Row, Section, write

@@ -31,10 +31,11 @@ from carrara.evaluation.compare.things import (
     recognised,
 )
 from carrara.evaluation.diversity import K
-from carrara.evaluation.evaluate import labelled, plain
+from carrara.evaluation.evaluate import labelled
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.frechet import caution
 from carrara.evaluation.inputs import Counter
+from carrara.evaluation.settings import plain
 from carrara.evaluation.streaming import Pictures
 from carrara.evaluation.studies.ground import heldout_pictures, noise_pictures
 from carrara.evaluation.uncertainty import LEVEL, REPLICATES

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from carrara.backends import TORCH
 from carrara.evaluation import cache
-from carrara.evaluation.evaluate import samples_key, weights_sha256
 from carrara.evaluation.inputs import Counter
+from carrara.evaluation.settings import samples_key, weights_sha256
 from carrara.model import seeds_of
 from carrara.sampling import Sampling, part
 

@@ -8,7 +8,7 @@ noise        n pictures of uniform noise, measured as samples are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from carrara.evaluation.measure import Yardstick, heldout, noise, training, yard
 from carrara.evaluation.reader import Reader
 from carrara.evaluation.statistics import Moments
 from carrara.evaluation.streaming import Pictures, features_of
+from carrara.evaluation.studies.study import Measure
 from carrara.evaluation.uncertainty import Estimate, estimate
 
 if TYPE_CHECKING:
@@ -146,21 +147,7 @@ def contrast(looked: Looked) -> float:
     return float(looked.pictures.double().flatten(1).std(1, correction=0).mean())
 
 
-@dataclass(frozen=True)
-class Measure:
-    """A figure of a set of pictures."""
-
-    title: str
-    short: str
-    """The head of a table's column."""
-    unit: str
-    meaning: str
-    better: str
-    """Which way is better, "lower" or "higher"; "" where the nearest to the held-out pictures is."""
-    of: Callable[[Looked], float | None]
-
-
-MEASURES: dict[str, Measure] = {
+MEASURES: dict[str, Measure[Looked]] = {
     "frechet": Measure(
         "Fréchet distance", "Fréchet", "distance", "Fréchet distance to the training pictures.", "lower", frechet
     ),

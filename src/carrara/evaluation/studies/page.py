@@ -24,7 +24,7 @@ from carrara.evaluation.report import (
     write,
 )
 from carrara.evaluation.studies.ground import MEASURES
-from carrara.evaluation.studies.study import Study, guided
+from carrara.evaluation.studies.study import Measure, Study, guided
 
 HELDOUT, NOISE = "held out", "noise"
 OTHERS = ("date", "carrara", "commit", "processor", "torch", "weights_sha256", "data_fingerprint", "features_sha256")
@@ -86,7 +86,7 @@ def charts(study: Study, result: Mapping[str, Any]) -> list[Chart]:
 def chart(study: Study, result: Mapping[str, Any], name: str) -> str:
     """One measure over the study's values."""
     values, level = result["values"], result["heldout"][name]
-    series = {line: _points(result, line, name) for line in lines(result)}
+    series = {line: points(result, line, name) for line in lines(result)}
     reference = {HELDOUT: (values, [level] * len(values))}
     title = f"{MEASURES[name].title}{_direction(MEASURES[name].better)}"
     return line_chart(series | reference, title, study.axis, MEASURES[name].unit, log_x=study.log_x)
@@ -104,14 +104,16 @@ def sheet(study: Study, result: Mapping[str, Any], x: float, shown: Tensor) -> P
     return Picture(pictures.png_bytes(drawn), f"Samples with {words}, a row a way of sampling", words)
 
 
-def table(study: Study, result: Mapping[str, Any]) -> Table:
-    """All figures: a row a cell, then held-out pictures and noise."""
-    columns = [study.axis, "sampled", *(MEASURES[name].short for name in study.measures)]
+def table(
+    study: Study, result: Mapping[str, Any], measures: Mapping[str, Measure[Any]] = MEASURES, worst: str = NOISE
+) -> Table:
+    """All figures: a row a cell, then what is held out, and noise, or what else is the worst."""
+    columns = [study.axis, "sampled", *(measures[name].short for name in study.measures)]
     cells = sorted(result["cells"], key=lambda cell: result["values"].index(cell["x"]))
     rows: list[list[Cell]] = [
         [f"{cell['x']:g}", cell["line"], *(cell[name] for name in study.measures)] for cell in cells
     ]
-    for words, figures in ((HELDOUT, result["heldout"]), (NOISE, result["noise"])):
+    for words, figures in ((HELDOUT, result["heldout"]), (worst, result["noise"])):
         rows.append(["–", words, *(figures[name] for name in study.measures)])
     return Table(columns, rows, f"n = {result['n']} in {'every row' if study.sizes is None else 'the last two rows'}")
 
@@ -141,7 +143,8 @@ def scale(result: Mapping[str, Any], cell: Mapping[str, Any], name: str) -> dict
     }
 
 
-def _points(result: Mapping[str, Any], line: str, name: str) -> tuple[list[float], list[float]]:
+def points(result: Mapping[str, Any], line: str, name: str) -> tuple[list[float], list[float]]:
+    """The values of one way of sampling, and one measure at each; NaN where there is none."""
     mine = [cell for cell in result["cells"] if cell["line"] == line]
     return [cell["x"] for cell in mine], [float("nan") if cell[name] is None else cell[name] for cell in mine]
 

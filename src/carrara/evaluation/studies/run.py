@@ -20,10 +20,10 @@ from torch import Tensor
 from carrara import about, files
 from carrara.errors import InputError
 from carrara.evaluation import cache
-from carrara.evaluation.evaluate import plain, samples_key, weights_sha256
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.inputs import Counter, batches, gathered, shuffled
 from carrara.evaluation.measure import BATCH
+from carrara.evaluation.settings import plain, samples_key, weights_sha256
 from carrara.evaluation.studies.ground import Figures, Ground
 from carrara.evaluation.studies.study import Cell, Study
 from carrara.model import Model, seeds_of

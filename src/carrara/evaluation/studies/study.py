@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from carrara.errors import InputError
 
 if TYPE_CHECKING:
     from carrara.evaluation.report import Chart, Section
     from carrara.model import Model
+
+
+L = TypeVar("L")
+
+
+@dataclass(frozen=True)
+class Measure(Generic[L]):
+    """A figure of a set of pictures, or of texts, as they are looked at."""
+
+    title: str
+    short: str
+    """The head of a table's column."""
+    unit: str
+    meaning: str
+    better: str
+    """Which way is better, "lower" or "higher"; "" where the nearest to what is held out is."""
+    of: Callable[[L], float | None]
 
 
 @dataclass(frozen=True)
