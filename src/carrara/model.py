@@ -28,8 +28,8 @@ from carrara.variances import Variance
 
 WEIGHTS = "network.safetensors"
 DESCRIPTION = "model.json"
-CODEC = "codec"
-"""The folder inside, with what a codec was made of, where it was made of something."""
+CODEC, CONDITION = "codec", "condition"
+"""The folders inside, with what a codec and a condition were made of, where they were made of something."""
 STRENGTH = 0.6
 """How much a start without a mask is changed, unless it is said."""
 
@@ -90,12 +90,13 @@ class Model:
         """n pictures, uint8 (n, C, H, W), or a list of n texts.
 
         Sample i has the seed `seed` + i, or seeds[i], and its own random stream. `label=` (a number or name, or one for each)
-        says what is asked for; every field of `Sampling` can be given by name (steps=50, sampler="ddim", guidance_scale=2.0, …).
+        or `source=` (a text, or one for each) says what is asked for; every field of `Sampling` can be given by name (steps=50, sampler="ddim", guidance_scale=2.0, …).
         `start`, `strength` and `mask` change what is given instead of making all anew, see `edit`; where n is not given, there is
-        a sample for each of several starts.
+        a sample for each of several starts or sources.
         Raises InputError for what cannot be done.
         """
-        seeds = seeds_of(one_each(start) if n is None and seeds is None else n, seed, seeds)
+        several = one_each(wishes.get("source") if start is None else start)
+        seeds = seeds_of(several if n is None and seeds is None else n, seed, seeds)
         if batch < 1:
             raise InputError(f"a batch of {batch} samples is not possible; use 1 or more")
         sampling, cond = self.plan(len(seeds), wishes)
@@ -194,9 +195,10 @@ class Model:
 
     def _fill(self, folder: Path) -> None:
         tensors.save(self.denoiser.network.state_dict(), folder / WEIGHTS)
-        if isinstance(self.codec, Kept):
-            (folder / CODEC).mkdir()
-            self.codec.save(folder / CODEC)
+        for name, made in ((CODEC, self.codec), (CONDITION, self.condition)):
+            if isinstance(made, Kept):
+                (folder / name).mkdir()
+                made.save(folder / name)
         files.write_json(
             folder / DESCRIPTION,
             {
@@ -211,12 +213,19 @@ class Model:
         files.write(folder / "README.md", card(self))
 
 
-def build(recipe: Recipe, shape: Sequence[int], classes: Sequence[str], codec: Codec | None = None) -> Model:
+def build(
+    recipe: Recipe,
+    shape: Sequence[int],
+    classes: Sequence[str],
+    codec: Codec | None = None,
+    condition: Condition | None = None,
+) -> Model:
     """The untrained Model of a recipe, for pictures of this shape (C, H, W), or texts, and these classes.
 
-    The network's parameters are drawn from the recipe's seed. `codec`: the recipe's, where it has been made or restored already.
+    The network's parameters are drawn from the recipe's seed. `codec`, `condition`: the recipe's, where they have been made or
+    restored already.
     """
-    condition, codec = recipe.build("condition", classes=tuple(classes)), codec or recipe.build("codec")
+    condition, codec = condition or recipe.build("condition", classes=tuple(classes)), codec or recipe.build("codec")
     parts = {section: recipe.build(section) for section in PARTS if section in recipe.sections}
     told: dict[str, Any] = codec.told(tuple(shape))
     with torch.random.fork_rng(devices=[]):
@@ -248,16 +257,20 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     about = files.read_json(folder / DESCRIPTION)
     check_kind(about, folder, DIFFUSION)
     recipe = check(about["recipe"])
-    codec = recipe.build("codec")
-    if isinstance(codec, Kept):
-        codec = codec.restore(folder / CODEC)
-    model = build(recipe, about["shape"], about["classes"], codec)
+    codec = _restored(recipe.build("codec"), folder / CODEC)
+    condition = _restored(recipe.build("condition", classes=tuple(about["classes"])), folder / CONDITION)
+    model = build(recipe, about["shape"], about["classes"], codec, condition)
     network = model.denoiser.network
     network.load_state_dict(tensors.fitting(folder / WEIGHTS, network.state_dict()))
     model.denoiser.to(device).eval()
     model.facts, model.grids = about["facts"], Grids(folder)
     model.use(backend)
     return model
+
+
+def _restored(part: Any, folder: Path) -> Any:
+    """A codec or a condition with what it was made of, where it was made of something."""
+    return part.restore(folder) if isinstance(part, Kept) else part
 
 
 def kind_of(path: str | Path) -> str:
@@ -303,7 +316,7 @@ def seeds_of(n: int | None, seed: int, seeds: Sequence[int] | None) -> list[int]
 
 
 def one_each(start: Any) -> int | None:
-    """How many samples there are where there is one for each start; None where starts do not decide it."""
+    """How many samples there are where there is one for each start, or source; None where they do not decide it."""
     several = start.ndim == 4 if isinstance(start, Tensor) else isinstance(start, list | tuple)
     return len(start) if several else None
 

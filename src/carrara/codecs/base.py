@@ -48,12 +48,12 @@ class Codec(Protocol):
 
 @runtime_checkable
 class Kept(Protocol):
-    """A codec that was made from data or by a training: a model's folder has what it is made of, in a folder inside."""
+    """A codec or a condition that was made from data or by a training: a model's folder has what it is made of, in a folder inside."""
 
     def save(self, folder: Path) -> None:
         """Writes what it is made of into an empty folder, whose owner writes the files' hashes."""
         ...
 
     def restore(self, folder: Path) -> Self:
-        """This codec as it was saved there; whatever its options name is not looked for."""
+        """This codec, or condition, as it was saved there; whatever its options name is not looked for."""
         ...

@@ -3,4 +3,5 @@
 CONDITIONS: dict[str, str] = {
     "none": "carrara.conditions.label:NoCondition",
     "label": "carrara.conditions.label:LabelCondition",
+    "source": "carrara.conditions.source:SourceCondition",
 }

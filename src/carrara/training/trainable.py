@@ -169,7 +169,10 @@ def trainable_of(recipe: Recipe, dataset: Dataset, settings: Training, world: Wo
     """The trainable of a recipe, untrained, with what it is made from."""
     given: dict[str, Any] = {"dataset": dataset, "settings": settings, "seed": recipe.seed, "world": world}
     if "network" in recipe.sections:
-        model = build(recipe, dataset.shape, dataset.classes, fitted(recipe.build("codec"), dataset))
+        condition = recipe.build("condition", classes=dataset.classes)
+        if hasattr(condition, "fit"):
+            condition = condition.fit(dataset)
+        model = build(recipe, dataset.shape, dataset.classes, fitted(recipe.build("codec"), dataset), condition)
         given |= {"model": model, "times": recipe.build("train_times")}
     trainable: Trainable = recipe.build("trainable", recipe=recipe, **given)
     return trainable
