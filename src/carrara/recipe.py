@@ -2,8 +2,7 @@
 
 A recipe is a YAML file of sections. `network: {kind: unet, width: 64}` calls `UNet(width=64)`: the constructor's own
 annotations are the schema, so there is no second description of any class to keep in step. What the data decides (`channels`,
-`size`, `classes`, and from the variance `outputs`; of tokens `vocab` and `length`, and those of a source) is filled in when a model
-is built and cannot be set.
+`size`, `classes`, and from the variance `outputs`) is filled in when a model is built and cannot be set.
 """
 
 from __future__ import annotations
@@ -53,9 +52,7 @@ SETTINGS: dict[str, type] = {"training": Training, "sampling": Sampling}
 """The sections that only set numbers."""
 
 FROM_DATA: dict[str, frozenset[str]] = {
-    "network": frozenset(
-        {"channels", "size", "classes", "outputs", "vocab", "length", "source_vocab", "source_length"}
-    ),
+    "network": frozenset({"channels", "size", "classes", "outputs", "vocab", "length", "source_vocab", "source_length"}),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),
     "trainable": frozenset({"model", "times", "recipe", "dataset", "settings", "seed", "world"}),
@@ -89,24 +86,12 @@ class Recipe:
     sections: Mapping[str, Mapping[str, Any]]
 
     def build(self, section: str, **from_data: Any) -> Any:
-        """The object a section describes; of `from_data` it gets what it has parameters for.
-
-        Raises RecipeError where it needs more of the data than that.
-        """
+        """The object a section describes; of `from_data` it gets what it has parameters for."""
         options = dict(self.sections[section])
         target = target_of(section, options)
         options.pop("kind", None)
         parameters = inspect.signature(target).parameters
         given = {name: value for name, value in from_data.items() if name in parameters}
-        lacking = [
-            name for name in FROM_DATA.get(section, ()) & parameters.keys() - given.keys() if needed(parameters[name])
-        ]
-        if lacking:
-            kind = self.sections[section].get("kind")
-            raise RecipeError(
-                f"{section}.kind {kind!r} is for other data: it needs to know {', '.join(sorted(lacking))}, and this data has "
-                f"{', '.join(sorted(from_data)) or 'nothing of the kind'}; choose another kind of {section}"
-            )
         return target(**validated(section, target, options), **given)
 
     def measured(self, data_std: float) -> Recipe:
@@ -122,14 +107,6 @@ class Recipe:
         plain = json.loads(json.dumps(self.as_dict(), default=str))
         text: str = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
         return text
-
-
-def needed(parameter: inspect.Parameter) -> bool:
-    """Whether a parameter has to be given."""
-    return parameter.default is parameter.empty and parameter.kind not in (
-        parameter.VAR_KEYWORD,
-        parameter.VAR_POSITIONAL,
-    )
 
 
 def names() -> list[str]:
