@@ -35,7 +35,9 @@ def both_sets(dataset: Dataset, features: Features, reference_n: int, heldout_n:
     sizes = ((dataset.train, reference_n, "training pictures"), (dataset.heldout, heldout_n, "held-out pictures"))
     with Voice().counting() as progress:
         train, heldout = (
-            features_of(Selected(split.pictures, shuffled(len(split), n)), features, progress=partial(progress, words))
+            features_of(
+                Selected(split.pictures, shuffled(len(split), n)), features, progress=partial(progress, words)
+            )
             for split, n, words in sizes
         )
     return train, heldout

@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 README = (ROOT / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -56,6 +57,17 @@ def test_commands_and_code_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert blocks("python")
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_page_of_texts_says_what_its_code_gives() -> None:
+    page = (ROOT / "docs" / "texts.md").read_text()
+    (code,) = blocks("python", page)
+    found: dict[str, Any] = {}
+    exec(compile(code, "texts.md", "exec"), found)
+    shown = (found["train"].shape, found["heldout"].shape, found["codec"].sizes(found["heldout"]))
+    assert all(str(value) in code for value in shown)
+    counts = found["verse"].summary()["counts"]
+    assert f"{counts['train']:,}, {counts['heldout']:,}" in page
 
 
 def test_make_targets_exist() -> None:

@@ -330,7 +330,8 @@ def test_a_network_must_be_told_what_it_asks_for() -> None:
     from carrara.model import build
 
     with pytest.raises(
-        RecipeError, match=r"'lab_of_mine:Words' is for other data: it needs to know vocab, and this data has channels"
+        RecipeError,
+        match=r"'lab_of_mine:Words' is for other data: it needs to know vocab, and this data has channels",
     ):
         build(asked(network={"kind": "lab_of_mine:Words"}), (3, 2, 2), ("blob",))
 

@@ -106,7 +106,9 @@ class Recipe:
         parameters = inspect.signature(target).parameters
         given = {name: value for name, value in from_data.items() if name in parameters}
         lacking = [
-            name for name in FROM_DATA.get(section, frozenset()) & parameters.keys() - given.keys() if needed(parameters[name])
+            name
+            for name in FROM_DATA.get(section, frozenset()) & parameters.keys() - given.keys()
+            if needed(parameters[name])
         ]
         if lacking:
             kind = self.sections[section].get("kind")

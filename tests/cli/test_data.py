@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,32 @@ def test_examples_of_each_class(carrara: Run, here: Path, photos: Path) -> None:
 def test_examples_without_classes(carrara: Run, here: Path, photos: Path) -> None:
     assert carrara("data", photos / "dark", "--set", "size=8", "--out", "sheet.png").code == 0
     assert np.median(pixels(here / "sheet.png")) < 40
+
+
+@pytest.fixture
+def letters(here: Path) -> Path:
+    (here / "letters.txt").write_text("\n\n".join(f"Dear {name} [x],\nhow are you?" for name in range(90)))
+    return here / "letters.txt"
+
+
+def test_texts_with_a_few_examples(carrara: Run, letters: Path) -> None:
+    done = carrara("data", "letters.txt")
+    assert done.code == 0 and "dataset     letters\n" in done.out and "paired      no\n" in done.out
+    assert "shape" not in done.out and "examples    Dear" in done.out and "[x], how are you?\n" in done.out
+    found = carrara("data", "texts", "--set", "path=letters.txt", "--set", "unit=line", "--json").json
+    assert sum(found["counts"].values()) == 180 and len(found["examples"]) == 4
+    assert found["options"]["unit"] == "line" and found["longest_bytes"] == 12
+
+
+def test_pairs_are_shown_with_their_sources(carrara: Run, here: Path) -> None:
+    (here / "pairs.jsonl").write_text("".join(f'{{"text": "t{k}", "from": "s{k}"}}\n' for k in range(40)))
+    assert re.search(r"s(\d+) → t\1\n", carrara("data", "pairs.jsonl", "--set", "source=from").out)
+
+
+def test_texts_make_no_picture_and_train_no_model_of_pixels(carrara: Run, letters: Path) -> None:
+    for words in (
+        ("data", letters, "--out", "sheet.png"),
+        ("train", "digits", "--images", "8", "--set", "data.kind=texts", "--set", "data.path=letters.txt"),
+    ):
+        done = carrara(*words)
+        assert done.code == 2 and "texts, and pictures are needed here" in done.err

@@ -81,6 +81,12 @@ def tail(codec: TextCodec, ids: torch.Tensor) -> str:
     return b"".join(codec.pieces[token] for token in rest[0].tolist()[2:] if token < codec.end).decode()
 
 
+@every
+def test_what_is_no_token_is_shown_as_a_mask(codec: TextCodec) -> None:
+    for token in (-1, codec.vocab, 10**9):
+        assert codec.decode(torch.tensor([[token, token]])) == [PLACEHOLDER * 2]
+
+
 def test_broken_utf8_is_replaced() -> None:
     ids = torch.tensor([[0xE4, 0xB8, ord("a"), 0xE4, 257, 256, 256]])
     assert Bytes(7).decode(ids) == ["�a�▁"]

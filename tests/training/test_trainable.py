@@ -1,6 +1,7 @@
 """Diffusion as a trainable: each image its own noise, whatever the batch; held-out figures that stay."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from carrara.codecs.pixels import Pixels
 from carrara.data.dataset import Split
+from carrara.training.examples import Examples
 from carrara.training.run import Run
 from carrara.training.trainable import data_std
 
@@ -53,7 +55,12 @@ def test_heldout_figures_are_those_of_the_weights_alone(run: Run) -> None:
 
 def test_pictures_are_mirrored_where_the_data_allows_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
-    monkeypatch.setattr(run.trainable, "_loss", lambda _, batch, *rest: seen.append(batch["media"]) or torch.zeros(len(batch["media"])))
+
+    def loss(examples: Examples, batch: dict[str, Tensor], *rest: Any) -> Tensor:
+        seen.append(batch["media"])
+        return torch.zeros(len(batch["media"]))
+
+    monkeypatch.setattr(run.trainable, "_loss", loss)
     losses(run, 0, 64)
     object.__setattr__(run.dataset, "flip", True)
     losses(run, 0, 64)

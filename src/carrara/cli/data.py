@@ -28,7 +28,7 @@ What = Annotated[
     typer.Argument(
         metavar="KIND_OR_RECIPE",
         help="A recipe, a YAML file, a kind of dataset (digits, emoji, fashion, folder, verse, gloss, chinese, words, texts) "
-        "or a folder of pictures.",
+        "a folder of pictures, or a .txt or .jsonl file of texts.",
         autocompletion=complete_data,
     ),
 ]
@@ -86,6 +86,8 @@ def content_of(what: str) -> dict[str, Any]:
         return parse(text_of(what), what)
     if what in DATASETS:
         return {"data": {"kind": what}}
+    if Path(what).suffix.lower() in (".txt", ".jsonl") and Path(what).is_file():
+        return {"data": {"kind": "texts", "path": what}}
     if Path(what).is_file():
         return parse(text_of(what), what)
     if Path(what).is_dir():
@@ -94,7 +96,7 @@ def content_of(what: str) -> dict[str, Any]:
         return {"data": {"kind": what}}
     raise InputError(
         f"there is no recipe or dataset {what!r}: {nearest(what, {*names(), *DATASETS})}; "
-        "or a YAML file, a folder of pictures, or your own, module:name"
+        "or a YAML file, a folder of pictures, a .txt or .jsonl file of texts, or your own, module:name"
     )
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from carrara.data import Dataset
 from carrara.evaluation import pictures
 from carrara.evaluation.report import Block, Picture, Report, render
-from carrara.evaluation.texts import Film, Texts, listing, visible
+from carrara.evaluation.writing import Film, Texts, listing, visible
 
 Frames = Sequence[tuple[float, Any, Any]]
 """(t, x_t, the x0 believed in at t), the last two as media: what `Model.film` yields."""
