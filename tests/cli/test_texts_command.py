@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import carrara as package
-from carrara.evaluation.texts import visible
+from carrara.evaluation.writing import visible
 
 Run = Callable[..., Any]
 WORDS = ("the stone ", "a block of marble ", "<b>the form</b> ", "什么 ", "& the chisel ")

@@ -12,7 +12,7 @@ import pytest
 
 from carrara.errors import InputError
 from carrara.evaluation.report import Report, Row, Section, render
-from carrara.evaluation.texts import Film, Texts, listing, visible
+from carrara.evaluation.writing import Film, Texts, listing, visible
 
 EVIL = '</pre><script>alert("x")</script>\x1b[31m\u202e\r'
 
