@@ -19,8 +19,8 @@ from torch import Tensor
 import carrara
 from benchmarks.result import report
 from carrara.data import Dataset
-from carrara.evaluation.settings import weights_sha256
 from carrara.evaluation.measure import yardstick
+from carrara.evaluation.settings import weights_sha256
 from carrara.model import Model
 from carrara.training.run import dataset_of
 
