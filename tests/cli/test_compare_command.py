@@ -107,7 +107,7 @@ REFUSED = {
     ),
     "a reference that is gone": ("mine --reference gone.npz", "gone.npz is neither a folder nor an .npz file"),
     "an unknown sampler": ("mine --sampler huen", "mine: there is no sampler 'huen': did you mean 'heun'?"),
-    "an option the sampler lacks": ("mine --eta 0.5", "mine: the sampler 'euler' has no option 'eta'"),
+    "an option the sampler lacks": ("mine --eta 0.5", "mine: --eta 0.5: the sampler 'euler' has no option 'eta'"),
     "no size": ("mine --size 0", "--size"),
     "unknown features": ("mine --features inceptoin", "did you mean 'inception'"),
     "a file where the folder goes": ("mine --out cheap_features.py", "cannot write into cheap_features.py"),

@@ -91,7 +91,18 @@ def test_pairs_are_shown_with_their_sources(carrara: Run, here: Path) -> None:
 def test_texts_make_no_picture_and_train_no_model_of_pixels(carrara: Run, letters: Path) -> None:
     for words in (
         ("data", letters, "--out", "sheet.png"),
-        ("train", "digits", "--images", "8", "--set", "data.kind=texts", "--set", "data.path=letters.txt"),
+        (
+            "train",
+            "digits",
+            "--images",
+            "8",
+            "--set",
+            "data.kind=texts",
+            "--set",
+            "data.path=letters.txt",
+            "--set",
+            "condition.kind=none",
+        ),
     ):
         done = carrara(*words)
         assert done.code == 2 and "texts, and pictures are needed here" in done.err

@@ -46,7 +46,12 @@ class Pixels:
         return media_shape
 
     def told(self, media_shape: tuple[int, ...]) -> dict[str, int]:
-        """What a network is told of x0: its channels, and the longer of its sides."""
+        """What a network is told of x0: its channels, and the longer of its sides. Raises InputError for texts."""
+        if len(media_shape) != 3:
+            raise InputError(
+                "the data has texts, and pictures are needed here: choose data of pictures, or a codec of texts (bytes, bpe, "
+                "characters) with a network of tokens"
+            )
         channels, height, width = media_shape
         return {"channels": channels, "size": max(height, width)}
 
