@@ -136,8 +136,10 @@ class SourceCondition:
 def _codec(options: Mapping[str, Any]) -> TextCodec:
     """The codec of these options, which gives each text its window."""
     try:
-        whole = checked("codec", {"layout": "rows", **options} if isinstance(options, Mapping) else options)
+        whole = checked("codec", options)
         target = target_of("codec", whole)
+        if "layout" in whole and "layout" not in options:
+            whole["layout"] = "rows"
         made = target(**validated("codec", target, {key: value for key, value in whole.items() if key != "kind"}))
     except RecipeError as error:
         raise RecipeError(f"condition.{error}") from error
