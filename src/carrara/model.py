@@ -90,7 +90,8 @@ class Model:
         """n pictures, uint8 (n, C, H, W), or a list of n texts.
 
         Sample i has the seed `seed` + i, or seeds[i], and its own random stream. `label=` (a number or name, or one for each)
-        or `source=` (a text, or one for each) says what is asked for; every field of `Sampling` can be given by name (steps=50, sampler="ddim", guidance_scale=2.0, …).
+        or `source=` (a text, or one for each) says what is asked for; every field of `Sampling` can be given by name (steps=50,
+        sampler="ddim", guidance_scale=2.0, …).
         `start`, `strength` and `mask` change what is given instead of making all anew, see `edit`; where n is not given, there is
         a sample for each of several starts or sources.
         Raises InputError for what cannot be done.
