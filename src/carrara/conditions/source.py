@@ -18,6 +18,7 @@ from carrara.denoisers import Cond
 from carrara.errors import DamagedFile, InputError, RecipeError
 from carrara.recipe import checked, target_of, validated
 
+CODEC = {"kind": "characters"}
 EXAMPLES = "examples.json"
 _EXAMPLES = 24
 """How many held-out sources are kept, to be shown where nobody asks for one."""
@@ -31,7 +32,7 @@ class SourceCondition:
     The codec is made from the sources of training, and saved with the model, with a few held-out sources as examples.
     """
 
-    def __init__(self, codec: Mapping[str, Any], dropout: float = 0.0) -> None:
+    def __init__(self, codec: Mapping[str, Any] = CODEC, dropout: float = 0.0) -> None:
         """`codec`: as a recipe's section codec, of a kind for texts: {kind: characters, length: 24}; a source is a window.
 
         `dropout`: the share of training samples that are shown the null, which classifier-free guidance needs. Raises InputError
@@ -136,14 +137,16 @@ class SourceCondition:
 def _codec(options: Mapping[str, Any]) -> TextCodec:
     """The codec of these options, which gives each text its window."""
     try:
-        whole = checked("codec", {"layout": "rows", **options} if isinstance(options, Mapping) else options)
-        target = target_of("codec", whole)
+        target = target_of("codec", options)
+        whole = checked("codec", options)
+        if "layout" in whole and "layout" not in options:
+            whole["layout"] = "rows"
         made = target(**validated("codec", target, {key: value for key, value in whole.items() if key != "kind"}))
     except RecipeError as error:
         raise RecipeError(f"condition.{error}") from error
     if not isinstance(made, TextCodec) or made.layout != "rows":
         raise RecipeError(
-            f"condition.codec is {dict(options)}; sources are texts, a window each: choose kind bytes, bpe or characters, and "
-            "layout rows"
+            f"condition.codec is {dict(options)}; sources are texts, a window each: choose kind bytes, bpe or "
+            "characters, layout rows"
         )
     return made
