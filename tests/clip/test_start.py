@@ -1,4 +1,4 @@
-"""Heads begin where pictures and texts agree most: what is known in closed form is found, and more features than pairs do no harm."""
+"""Heads begin where pictures and texts agree most: as the formula says, and also where features are more than pairs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def test_the_ridge_is_the_formula_and_not_only_for_the_largest() -> None:
         damped = side.T @ side / PAIRS + ridge * side.square().sum() / PAIRS * torch.eye(side.shape[1])
         values, basis = torch.linalg.eigh(damped)
         roots.append(basis @ torch.diag(values.rsqrt()) @ basis.T)
-    mine, agreement, theirs = torch.linalg.svd(roots[0] @ (pictures.T @ texts / PAIRS) @ roots[1], full_matrices=False)
+    mine, agreement, theirs = torch.linalg.svd(
+        roots[0] @ (pictures.T @ texts / PAIRS) @ roots[1], full_matrices=False
+    )
     expected = roots[0] @ (mine * agreement.square()) @ theirs @ roots[1]
     product = one.T.double() @ other.double()
     torch.testing.assert_close(product / product.norm(), expected / expected.norm(), rtol=1e-4, atol=1e-7)

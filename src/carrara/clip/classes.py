@@ -5,11 +5,11 @@ text means nearly what a name does, it is known what to look for, though no pict
 
     imagined(text) = Σ_k w_k · share_k(text),    share(text) = softmax_k(cosine(text, name_k) / 0.2)
 
-with w_k the vectors without their mean, and meanings without the mean of all names. Of emoji, of which the network's own guesses
-are wrong ("whistle", "digital clock"), this tells 0.70 of pairs of a picture and two texts rightly, and heads learn how far to trust it.
+with w_k the vectors without their mean, and meanings without the mean of all names. The network's own guesses at emoji are wrong
+("whistle", "digital clock"), and yet it has 0.70 of true captions above others' unseen: heads learn how far to trust it.
 
-Source: Zero-Shot Learning by Convex Combination of Semantic Embeddings, Norouzi et al., 2014, turned about: there a picture's classes
-are averaged in the space of texts, here a text's in the space of pictures.
+Source: Zero-Shot Learning by Convex Combination of Semantic Embeddings, Norouzi et al., 2014, turned about: there a picture's
+classes are averaged in the space of texts, here a text's in the space of pictures.
 """
 
 from __future__ import annotations
