@@ -14,7 +14,7 @@ from small import state
 
 from carrara import tensors
 
-CHANGES = ["training.checkpoint_s=3600", "training.clip=1000"]
+CHANGES = ["training.checkpoint_s=3600", "training.clip=1000", "trainable.ridge=0.01"]
 IMAGES = 128
 
 if __name__ == "__main__":

@@ -95,7 +95,13 @@ def test_a_model_of_a_clip_is_no_diffusion_model(finished: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["trainable.objective=contrastive", "trainable.objective=sigmoid", "training.precision=bf16"]
+    "change",
+    [
+        "trainable.objective=contrastive",
+        "trainable.objective=sigmoid",
+        "training.precision=bf16",
+        "trainable.ridge=0.01",
+    ],
 )
 def test_a_split_run_equals_the_whole_run(tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the features must be computed anew in the midst of it."""
@@ -131,7 +137,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert differing(first, second) == []
     for key, value in whole.items():
         torch.testing.assert_close(
-            first[key], value, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}"
+            first[key], value, rtol=1e-4, atol=5e-6, msg=lambda text, key=key: f"{key}: {text}"
         )
     for line, expected in zip(metrics(tmp_path / "run"), metrics(tmp_path / "alone"), strict=True):
         assert line == pytest.approx(expected, abs=1e-4)
@@ -204,6 +210,21 @@ def test_features_are_brought_to_one_scale(tmp_path: Path) -> None:
     assert float(words.abs().max()) < 100, "a part of a word that no caption has is left at 0"
 
 
+def test_heads_begin_where_pairs_agree(tmp_path: Path) -> None:
+    """Before the first step they find what heads that are drawn do not, and a step goes on from there."""
+    drawn, begun = trainable(tmp_path / "drawn"), opened(tmp_path / "begun", changes=["trainable.ridge=0.01"])
+    clip = begun.trainable
+    assert isinstance(clip, Contrastive)
+    found = [one.heldout()["true_above_others"] for one in (drawn, clip)]
+    assert found[0] < 0.65 and found[1] > 0.75
+    assert not bool(clip.heads.texts.project.bias.any())
+    assert float(clip.heads.log_scale.detach()) == pytest.approx(np.log(1 / 0.07))
+    before = clip.heads.pictures.project.weight.detach().clone()
+    begun.learner.step(None)
+    moved = (clip.heads.pictures.project.weight.detach() - before).norm() / before.norm()
+    assert 0 < float(moved) < 0.1
+
+
 def test_a_preview_is_a_sheet_of_what_is_found(tmp_path: Path) -> None:
     clip = trainable(tmp_path)
     sheet, again = clip.preview(), clip.preview()
@@ -222,12 +243,19 @@ def test_its_recipe_has_only_what_it_is_made_from() -> None:
     ("change", "sentence"),
     [
         ("data.captioned=false", "a CLIP learns from captions, and the data pairs has none; give data of kind emoji"),
-        ("trainable.image=photo", "there is no trainable.image of kind 'photo': .*allowed: efficientnet, pixels"),
-        ("trainable.text=verse", "there is no trainable.text of kind 'verse': .*allowed: minilm, words"),
+        (
+            "trainable.image=photo",
+            r"there is no trainable.image of kind 'photo': .*allowed: .*efficientnet, efficientnet\+inception, pixels",
+        ),
+        (
+            "trainable.text=verse",
+            r"there is no trainable.text of kind 'verse': .*allowed: .*minilm, minilm\+classes, words",
+        ),
         ("trainable.dim=1", r"trainable\.dim is 1; it must be at least 2"),
         ("trainable.temperature=0.0", r"trainable\.temperature is 0\.0; it must be positive"),
         ("trainable.dropout=1.0", r"trainable\.dropout is 1\.0; it must be at least 0 and below 1"),
         ("trainable.noise=-0.1", r"trainable\.noise is -0\.1; it must be 0 or more"),
+        ("trainable.ridge=-0.1", r"trainable\.ridge is -0\.1; it must be 0 or more"),
         ("trainable.neighbours=900", r"trainable\.neighbours is 900; it must be from 0 to the 165 training pairs"),
         ("training.batch=1", r"training\.batch is 1; it must be 2 or more"),
         ("training.accumulate=2", r"training\.accumulate is 2; it must be 1"),

