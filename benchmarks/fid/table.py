@@ -90,5 +90,5 @@ def _cell(value: float | None) -> str:
 
 
 def _table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    first, *rest = (f"| {' | '.join(line)} |" for line in (heads, *cells))
+    return "\n".join([first, f"|{'---|' * len(heads)}", *rest])

@@ -73,7 +73,7 @@ def torch_fidelity(first: Path, second: Path, kept: Path) -> float:
         batch_size=BATCH,
         save_cpu_ram=True,
         feature_extractor_weights_path=str(for_torch_fidelity(kept.parent / "weights")),
-        cache_root=str(kept),
+        cache_root=str(kept / tool.__version__),
         input1_cache_name=digest(first),
         input2_cache_name=digest(second),
     )
