@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor bench-fid-peers docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -62,9 +62,22 @@ bench-steps: $(VENV) data
 bench-distill: $(VENV) data
 	$(BIN)/python -m benchmarks.distill
 
-# About 20,000 pictures through InceptionV3, an hour; stopped, it goes on.
-bench-fid-floor: $(VENV) data
+# Other tools that measure FID, in a folder of their own, where no library finds them: torchmetrics imports torch-fidelity wherever it
+# is, and that imports torchvision. Without their dependencies, of which they use those of the line before.
+FID_PEERS := $(VENV)/fid-peers/.ready
+$(FID_PEERS): $(VENV)/.ready
+	$(PIP) -c constraints.txt requests tqdm scipy
+	$(PIP) --no-deps --upgrade --target $(@D) clean-fid==0.1.35 torch-fidelity==0.4.0
+	touch $@
+
+# Needs runs/fashion, which bench-fashion makes. About 25,000 pictures through InceptionV3, an hour and a half, and those of
+# bench-fid-peers; stopped, it goes on.
+bench-fid-floor: $(FID_PEERS) data
 	$(BIN)/python -m benchmarks.fid_floor
+
+# With runs/fashion, where it is there. 3000 pictures through InceptionV3 four times, half an hour on two cores; stopped, it goes on.
+bench-fid-peers: $(FID_PEERS) data
+	$(BIN)/python -m benchmarks.fid_floor --stage peers
 
 # Three minutes, most of them the encoders' features, which are computed once.
 bench-clip-emoji: $(VENV)
