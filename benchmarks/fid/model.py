@@ -16,8 +16,8 @@ from benchmarks.rivals.races import in_chunks
 from carrara import files
 from carrara.data import Dataset
 from carrara.errors import InputError
-from carrara.evaluation.evaluate import plain, weights_sha256
 from carrara.evaluation.frechet import Normal
+from carrara.evaluation.settings import plain, weights_sha256
 from carrara.evaluation.uncertainty import estimate
 from carrara.model import Model
 
@@ -52,7 +52,8 @@ def samples(model: Model, dataset: Dataset, n: int, kept: Path) -> Tensor:
 
     def made(start: int, count: int) -> Tensor:
         label = labels_in_turn(dataset, start, count).tolist() if dataset.classes else None
-        return model.sample(seeds=range(start, start + count), batch=BATCH, label=label)
+        pictures: Tensor = model.sample(seeds=range(start, start + count), batch=BATCH, label=label)
+        return pictures
 
     return in_chunks(n, kept / f"samples-{key(model)}", made)
 
