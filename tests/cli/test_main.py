@@ -88,6 +88,7 @@ carrara sample --guidance-interval
 carrara sample --guidance-rescale
 carrara sample --guidance-scale
 carrara sample --help -h
+carrara sample --html
 carrara sample --json
 carrara sample --label
 carrara sample --mask
@@ -98,8 +99,11 @@ carrara sample --seed
 carrara sample --start
 carrara sample --steps
 carrara sample --strength
+carrara sample --temperature
 carrara sample --threshold
 carrara sample --times
+carrara sample --top-k
+carrara sample --top-p
 carrara sample PATH
 carrara train --help -h
 carrara train --images
@@ -214,10 +218,10 @@ def test_completion_imports_neither_torch_nor_numpy(typed: str, offered: set[str
 
 
 def test_yaml_files_and_folders_are_completed(here: Path) -> None:
-    for name in ("mine.yaml", "other.txt"):
+    for name in ("my.yaml", "other.txt"):
         (here / name).touch()
-    (here / "more").mkdir()
-    assert names.complete_recipe("m") == ["mine.yaml", "more/"]
+    (here / "myriad").mkdir()
+    assert names.complete_recipe("my") == ["my.yaml", "myriad/"]
 
 
 def test_version(carrara: Callable[..., Any]) -> None:
