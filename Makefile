@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor bench-phonemes docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -69,6 +69,10 @@ bench-fid-floor: $(VENV) data
 # Three minutes, most of them the encoders' features, which are computed once.
 bench-clip-emoji: $(VENV)
 	$(BIN)/python -m benchmarks.clip_emoji
+
+# Trains two models, about 10 minutes each; trained once, they are only measured again.
+bench-phonemes: $(VENV)
+	$(BIN)/python -m benchmarks.phonemes
 
 # Needs runs/fashion, which bench-fashion trains.
 bench-likelihood: $(VENV) data

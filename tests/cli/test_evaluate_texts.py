@@ -56,7 +56,6 @@ def test_it_is_shown_and_kept(carrara: Run, texts: Path) -> None:
     assert entry["bits"]["n"] == 6 and entry["judge"]["unit"] == "token"
     said = carrara("evaluate", texts, "-n", 6, "--metrics", "bits", "--json").json
     assert said["bits"] == entry["bits"] and "entropy" not in said
-    assert "bits per character" in (texts / "README.md").read_text()
 
 
 def test_a_study_of_texts(carrara: Run, texts: Path) -> None:

@@ -287,15 +287,15 @@ def test_the_bar_is_full_when_a_start_is_done(model: Path) -> None:
 
     import carrara as package
     from carrara.cli.sample import batches, planned
-    from carrara.cli.start import Start
+    from carrara.cli.start import Shown
 
-    start = Start(
+    start = Shown(
         Path("x.png"), None, 0.4, [Path("x.png")], torch.zeros(1, 1, 8, 8, dtype=torch.uint8), None, [(8, 8)]
     )
     seen: list[int] = []
     job = planned(package.load(model), 4, [], 0, 2, {"steps": 5}, start)
     assert job.steps == 2
-    list(batches(job, lambda stage, done, total: seen.append(done)))
+    list(batches(job, lambda stage, done, total, glimpse=None: seen.append(done)))
     assert seen == [1, 2, 3, 4]
 
 

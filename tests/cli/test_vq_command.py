@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -101,3 +102,30 @@ def test_what_needs_pictures_to_be_made_refuses_it(
     assert (
         "give a diffusion model, such as carrara train fashion makes" in done.err and "codec: {kind: vq" in done.err
     )
+
+
+def test_a_masked_model_of_its_words_makes_pictures_and_films_of_them(
+    carrara: Run, trained: tuple[Path, Any], here: Path
+) -> None:
+    changes = [
+        "data.kind=digits",
+        "codec.kind=vq",
+        f"codec.model={trained[0]}",
+        "network.width=16",
+        "network.depth=1",
+    ]
+    changes += ["training.batch=32", "training.previews=1", "training.precision=float32", "sampling.steps=3"]
+    changes += ["network.head_width=8"]
+    (here / "words.yaml").write_text(
+        "data: {kind: digits}\ncodec: {kind: vq, model: run}\ncondition: {kind: none}\nnetwork: {kind: tokens}\n"
+        "process: {kind: masked}\ntrain_times: {kind: uniform}\nsampling: {sampler: cached}\n"
+    )
+    words = [word for change in changes for word in ("--set", change)]
+    done = carrara("train", "words.yaml", "--images", 64, "--out", "run", *words)
+    assert done.code == 0 and len(list((here / "run" / "samples").glob("*.png"))) == 2, done.err
+    page = (here / "run" / "report.html").read_text()
+    assert "on its way to the mask" in page and (here / "run" / "film.gif").is_file() and "<script" not in page
+    sampled = carrara("sample", "run", "-n", 3, "--out", "each", "--gif", "film.gif")
+    assert sampled.code == 0 and "1×8×8" in sampled.out
+    with Image.open(here / "film.gif") as film, Image.open(here / "each" / "00002.png") as picture:
+        assert film.n_frames == 4 and picture.size == (8, 8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from small import state
-from words import trained
+from vq_words import trained
 
 from carrara import tensors
 

@@ -17,7 +17,7 @@ from PIL import Image
 from rank_vq import CHANGES, IMAGES
 from small import BATCH, differing, files_of, metrics, state
 from torch import Tensor
-from words import opened, recipe, trained
+from vq_words import opened, recipe, trained
 
 import carrara
 from carrara import files, tensors

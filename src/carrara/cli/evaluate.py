@@ -142,9 +142,9 @@ def evaluate(
 
     The Fréchet distance with its floor and ceiling, its interval and its value at infinite n; kernel distance, precision and
     recall by the same features; classes read as asked, nearest training pictures. With --metrics nll, how many bits the model
-    needs for held-out pictures; inception_score and clip_score too are measured only by name. Of texts the bits a character of
-    held-out text, the perplexity by a judge, entropy, distinct n-grams and repetition, beside held-out text. The figures go into
-    the run folder and its report. With --study the same for many ways of sampling, beside one another, on a page of its own.
+    needs for held-out pictures; inception_score and clip_score too are measured only by name. Of texts the bits a character
+    needs, the perplexity by a judge, entropy, distinct runs of words, repetition. The figures go into the run folder and its
+    report. With --study the same for many ways of sampling, beside one another, on a page of its own.
     """
     if study is not None or values is not None:
         from carrara.cli import study as studies

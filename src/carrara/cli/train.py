@@ -107,6 +107,7 @@ def complete(run: Run) -> bool:
 def introduce(run: Run, threads: int, voice: Voice) -> None:
     """Says what is about to be trained, on what, where, and from where on."""
     from carrara.cli.threads import in_words
+    from carrara.evaluation.media import made_by
 
     data, model, begun = run.dataset, run.model, run.learner.images
     voice.tell(
@@ -121,10 +122,10 @@ def introduce(run: Run, threads: int, voice: Voice) -> None:
         resumed_from=begun,
         budget_images=run.budget,
     )
-    shape = "×".join(map(str, data.shape))
     together = f", {run.world.size} processes" if run.world.size > 1 else ""
     voice.say(f"recipe      {run.recipe.name}, seed {run.recipe.seed}, {length(run)}")
-    voice.say(f"data        {data.name}: {len(data.train):,} to train on, {len(data.heldout):,} held out, {shape}")
+    split = f"{len(data.train):,} to train on, {len(data.heldout):,} held out"
+    voice.say(f"data        {data.name}: {split}, {made_by(data.shape).extent(data)}")
     voice.say(f"network     {model.parameters:,} parameters")
     voice.say(f"computing   {in_words(threads)}{together}, {run.trainable.computing}")
     voice.say(f"folder      {run.folder} ({standing(run)})")

@@ -159,7 +159,7 @@ def _bars(stderr: bool) -> Iterator[Report]:
 
         def report(stage: str, done: int, total: int, glimpse: Glimpse | None = None) -> None:
             if stage not in tasks:
-                tasks[stage] = progress.add_task(stage)
+                tasks[stage] = progress.add_task(stage, total=total)
             progress.seen = None if stderr or glimpse is None else glimpse()
             progress.update(tasks[stage], completed=done, total=total)
 

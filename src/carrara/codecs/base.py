@@ -48,7 +48,7 @@ class Codec(Protocol):
 
 @runtime_checkable
 class Kept(Protocol):
-    """A codec or a condition that was made from data or by a training: a model's folder has inside what it is made of."""
+    """A codec or a condition that was made from data or by a training: a folder inside a model's has what it is made of."""
 
     def save(self, folder: Path) -> None:
         """Writes what it is made of into an empty folder, whose owner writes the files' hashes."""

@@ -146,7 +146,7 @@ def _codec(options: Mapping[str, Any]) -> TextCodec:
         raise RecipeError(f"condition.{error}") from error
     if not isinstance(made, TextCodec) or made.layout != "rows":
         raise RecipeError(
-            f"condition.codec is {dict(options)}; sources are texts, a window each: choose kind bytes, bpe or "
-            "characters, layout rows"
+            f"condition.codec is {dict(options)}; sources are texts, a window each: choose kind bytes, bpe or characters, and "
+            "layout rows"
         )
     return made

@@ -30,7 +30,7 @@ def visible(text: str) -> str:
 
 def listing(texts: Sequence[str], heads: Sequence[str]) -> str:
     """The texts below one another, each under its head, an empty line between two; for people."""
-    return "\n".join(f"{head}\n{visible(text)}\n" for head, text in zip(heads, texts, strict=True))
+    return "\n".join(f"{visible(head)}\n{visible(text)}\n" for head, text in zip(heads, texts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Texts:
     @property
     def items(self) -> list[tuple[str, str]]:
         """(head, text as it can be seen) of each."""
-        return [(head, visible(text)) for head, text in zip(self.heads, self.texts, strict=True)]
+        return [(visible(head), visible(text)) for head, text in zip(self.heads, self.texts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Film:
     def last(self) -> list[tuple[str, str, str]]:
         """(head, x_t, what is believed in) of each text in the last step, as they can be seen."""
         _, x_t, x0 = self.shown[-1]
-        return [(head, visible(x), visible(y)) for head, x, y in zip(self.heads, x_t, x0, strict=True)]
+        return [(visible(head), visible(x), visible(y)) for head, x, y in zip(self.heads, x_t, x0, strict=True)]
 
     @property
     def data(self) -> str:

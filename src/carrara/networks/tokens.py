@@ -18,6 +18,8 @@ from carrara.networks.transformer import Order, Transformer
 
 BASE = 10_000.0
 """Radians: the slowest pair of a head is turned by about 1 / BASE a token."""
+SMALL = 0.02
+"""The standard deviation that vectors of tokens begin with: what the blocks add through gates that begin as 0 is soon heard beside it."""
 
 
 class TokenTransformer(nn.Module):
@@ -73,6 +75,9 @@ class TokenTransformer(nn.Module):
         self.token = nn.Embedding(vocab + 1, width)
         self.body = Transformer(width, depth, self.heads, emb, mlp_ratio, dropout, ops.rms_norm)
         self.tied, self.leave = tied, zeroed(nn.Linear(width, width if tied else vocab))
+        for table in (self.token, self.source):
+            if table is not None:
+                nn.init.normal_(table.weight, std=SMALL)
         self.register_buffer("turn", places(source_length + length + 1, head_width), persistent=False)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -138,7 +143,7 @@ class TokenTransformer(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""
         out: Tensor = self.leave(x)
-        return F.linear(out, self.token.weight[:-1] * x.shape[-1] ** -0.5) if self.tied else out
+        return F.linear(out, self.token.weight[:-1] / (SMALL * x.shape[-1] ** 0.5)) if self.tied else out
 
 
 def looked_up(table: nn.Embedding, ids: Tensor, what: str) -> Tensor:
