@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor bench-fid-peers docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor bench-fid-peers bench-phonemes bench-architecture docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -82,6 +82,10 @@ bench-fid-peers: $(FID_PEERS) data
 # Three minutes, most of them the encoders' features, which are computed once.
 bench-clip-emoji: $(VENV)
 	$(BIN)/python -m benchmarks.clip_emoji
+
+# Trains two models, about 10 minutes each; trained once, they are only measured again.
+bench-phonemes: $(VENV)
+	$(BIN)/python -m benchmarks.phonemes
 
 # Needs runs/fashion, which bench-fashion trains.
 bench-likelihood: $(VENV) data

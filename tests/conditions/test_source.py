@@ -206,3 +206,11 @@ def test_packed_windows_have_no_sources(tmp_path: Path) -> None:
 def test_guidance_goes_from_the_null_to_the_source(tmp_path: Path) -> None:
     trained(tmp_path, 160)
     assert len(carrara.load(tmp_path).sample(2, source="ab", guidance_scale=2.0)) == 2
+
+
+def test_a_page_tells_the_source_of_each_sample(tmp_path: Path) -> None:
+    from carrara.evaluation.summary import samples_section
+
+    made = carrara.load(trained(tmp_path, 16).folder)
+    blocks = str(samples_section(made).blocks)
+    assert "seed 0, abab" in blocks and "seed 1, bba" in blocks

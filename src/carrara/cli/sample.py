@@ -58,6 +58,14 @@ Labels = Annotated[
         "--label", help="A class by name or number, or a comma list; taken in turn.  [default: all classes]"
     ),
 ]
+Sources = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source",
+        metavar="TEXT",
+        help="A text that the sample is made from, such as a spelling; may be given often, taken in turn.  [default: examples]",
+    ),
+]
 StartFrom = Annotated[
     str | None,
     typer.Option(
@@ -146,6 +154,8 @@ class Job:
     def notes(self) -> list[dict[str, Any]]:
         """What there is to say of each sample: its seed, its label, and what it begins from where it does."""
         told = [{"seed": seed, "label": name} for seed, name in zip(self.seeds, self.names(), strict=True)]
+        if "source" in self.wishes:
+            told = [{**note, "source": source} for note, source in zip(told, self.wishes["source"], strict=True)]
         if self.start is None:
             return told
         starts = self.start.names(len(told))
@@ -162,6 +172,7 @@ def sample(
     path: ModelPath,
     n: Count = None,
     label: Labels = None,
+    source: Sources = None,
     seed: Seed = 0,
     steps: Steps = None,
     sampler: SamplerName = None,
@@ -195,7 +206,8 @@ def sample(
     guidance = (guidance_interval, guidance_rescale)
     asked = wishes(model, steps, sampler, times, guidance_scale, eta, threshold, *guidance, draw)
     begun = read_start(model, start, strength, mask)
-    job = planned(model, counted(n, begun), label or [], seed, batch, asked, begun)
+    count = counted(n, begun, source or [])
+    job = planned(model, count, label or [], seed, batch, asked | sources_of(model, count, source or []), begun)
     target = destination(out, f"{model.recipe.name}-{seed}", job.medium, overwrite)
     film = film_file({".gif": gif, ".html": html}, job.medium, overwrite)
     voice.say(f"model       {path}: {described(model, job.sampling, job.strength)}; {in_words(threads)}")
@@ -212,8 +224,14 @@ def sample(
     tell(voice, job, path, {"out": target, "film": film, "made": made}, seconds, threads)
 
 
-def counted(n: int | None, start: Start | None) -> int:
-    """How many samples: as asked, or one a picture of a folder. Raises InputError where some would go unused."""
+def counted(n: int | None, start: Start | None, sources: Sequence[str] = ()) -> int:
+    """How many samples: as asked, or one a picture of a folder, or a source. Raises InputError where some would go unused."""
+    if n is not None and 0 < n < len(sources):
+        raise InputError(
+            f"{len(sources)} sources were given for {n} samples; give -n {len(sources)} or fewer sources"
+        )
+    if n is None and sources:
+        return len(sources)
     starts = 1 if start is None else start.count
     if n is not None and 0 < n < starts:
         raise InputError(f"--start holds {starts} pictures, and {n} samples were asked for; give -n {starts} or more")
@@ -239,6 +257,20 @@ def planned(
     sampling, cond = model.plan(n, asked if labels is None else {**asked, "label": labels})
     edit = None if start is None else model.edit(n, **start.wishes(n))
     return Job(model, seeds, labels, sampling, cond, asked, batch, start, edit)
+
+
+def sources_of(model: Model, n: int, asked: Sequence[str]) -> dict[str, Any]:
+    """The wish for the source of each sample: those asked for in turn, or the model's examples; none for a model without sources.
+
+    Raises InputError for what the model does not read.
+    """
+    from carrara.conditions.base import examples
+
+    turns = [asked[index % len(asked)] for index in range(n)] if asked else examples(model.condition, n)
+    if None in turns:
+        return {}
+    model.condition.ask(n, source=turns)
+    return {"source": turns}
 
 
 def labels_of(model: Model, n: int, asked: Sequence[str]) -> list[int] | None:

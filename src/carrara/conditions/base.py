@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -45,3 +45,9 @@ def dropped(condition: Condition, cond: Cond | None, rng: Streams) -> Cond | Non
     null = condition.null(len(rng))
     assert null is not None
     return {name: torch.where(like(drop, value).bool(), null[name].to(value), value) for name, value in cond.items()}
+
+
+def examples(condition: Condition, count: int) -> list[str | None]:
+    """The source of each of `count` samples where nobody asks for any; None where there are none."""
+    of: Callable[[int], list[str]] = getattr(condition, "sources", lambda count: [])
+    return [*(of(count) or [None] * count)]

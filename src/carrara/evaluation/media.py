@@ -99,8 +99,13 @@ def png(image: Image.Image) -> File:
 
 
 def head(notes: Mapping[str, Any]) -> str:
-    """What there is to say of a sample in a line: its seed, its label."""
-    return ", ".join([f"seed {notes['seed']}", *([str(notes["label"])] if notes.get("label") is not None else [])])
+    """What there is to say of a sample in a line: its seed, its label, its source."""
+    return ", ".join(
+        [
+            f"seed {notes['seed']}",
+            *(str(notes[name]) for name in ("label", "source") if notes.get(name) is not None),
+        ]
+    )
 
 
 class _Pictures:

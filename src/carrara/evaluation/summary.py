@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carrara import files
+from carrara.conditions.base import examples
 from carrara.data import Dataset
 from carrara.evaluation import media, told
 from carrara.evaluation.charts import loss_charts, read_metrics
@@ -119,9 +120,9 @@ def samples_section(model: Model) -> Section:
     """Samples of the averaged weights: a row a class where there are classes."""
     settings, medium = model.sampling, media.made_by(model.shape)
     how = f"sampler {settings.sampler}, {settings.steps} steps, {settings.evaluations() or 'varying'} evaluations"
-    if not model.condition.null(1):
-        drawn = model.sample(medium.shown)
-        heads = [f"seed {seed}" for seed in range(medium.shown)]
+    if "label" not in (model.condition.null(1) or {}):
+        drawn, sources = model.sample(medium.shown), examples(model.condition, medium.shown)
+        heads = [media.head({"seed": seed, "source": source}) for seed, source in enumerate(sources)]
         return Section("Samples", f"Seeds 0 to {medium.shown - 1}; {how}.", [medium.samples(drawn, heads)])
     classes = model.classes[:20]
     labels = [name for name in classes for _ in range(PER_CLASS)]
