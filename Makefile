@@ -70,6 +70,10 @@ $(FID_PEERS): $(VENV)/.ready
 	$(PIP) --no-deps --upgrade --target $(@D) clean-fid==0.1.35 torch-fidelity==0.4.0
 	touch $@
 
+# First the rates of all candidates, which need the idle machine, then two minutes of training for each; stopped, it goes on.
+bench-architecture: $(VENV) data
+	$(BIN)/python -m benchmarks.architecture
+
 # Needs runs/fashion, which bench-fashion makes. About 25,000 pictures through InceptionV3, an hour and a half, and those of
 # bench-fid-peers; stopped, it goes on.
 bench-fid-floor: $(FID_PEERS) data
