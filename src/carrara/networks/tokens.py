@@ -19,7 +19,7 @@ from carrara.networks.transformer import Order, Transformer
 BASE = 10_000.0
 """Radians: the slowest pair of a head is turned by about 1 / BASE a token."""
 SMALL = 0.02
-"""The standard deviation that vectors of tokens begin with: what the blocks add through gates that begin as 0 is soon heard beside it."""
+"""The standard deviation that tokens' vectors begin with: what blocks add through gates that begin as 0 is soon heard beside it."""
 
 
 class TokenTransformer(nn.Module):
