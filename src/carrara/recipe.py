@@ -52,7 +52,9 @@ SETTINGS: dict[str, type] = {"training": Training, "sampling": Sampling}
 """The sections that only set numbers."""
 
 FROM_DATA: dict[str, frozenset[str]] = {
-    "network": frozenset({"channels", "size", "classes", "outputs", "vocab", "length", "source_vocab", "source_length"}),
+    "network": frozenset(
+        {"channels", "size", "classes", "outputs", "vocab", "length", "source_vocab", "source_length"}
+    ),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),
     "trainable": frozenset({"model", "times", "recipe", "dataset", "settings", "seed", "world"}),
