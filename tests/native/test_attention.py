@@ -110,7 +110,7 @@ def test_attention_knows_the_order(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("n", "prefix", "changed"), [(70, 0, 1), (70, 0, 33), (70, 40, 40), (70, 7, 69), (9, 0, 8)])
 def test_what_is_not_seen_changes_no_bit(n: int, prefix: int, changed: int, dtype: torch.dtype) -> None:
-    """Whatever stands at the tokens from `changed` on, even what is no number in their own rows."""
+    """Whatever stands at the tokens from `changed` on, however large."""
     qkv, turn = drawn(2, n, 3 * 32, dtype=dtype), angles(n, 16)
     other = qkv.clone()
     other[:, changed:] = 1e4 * drawn(2, n - changed, 96, seed=9, dtype=dtype)
