@@ -190,10 +190,11 @@ def test_a_memory_is_a_value() -> None:
     second, after_second = network.following((x[:, :2] + 1) % VOCAB, cond, start)
     assert start.count == count and after_first.count == after_second.count == count + 2
     assert not torch.equal(first, second)
+    for ids, memory in ((x[:, :2], after_first), ((x[:, :2] + 1) % VOCAB, after_second)):
+        again, _ = network.following(x[:, 2:3], cond, memory)
+        exact = network(torch.cat([ids, x[:, 2:3], x[:, :1]], 1), torch.zeros(3), cond)[:, 3:]
+        torch.testing.assert_close(again, exact, rtol=1e-5, atol=1e-5)
     assert torch.equal(network.following(x[:, :2], cond, start)[0], first)
-    again, _ = network.following(x[:, 2:3], cond, after_first)
-    exact = network(torch.cat([x[:, :3], x[:, :1]], 1), torch.zeros(3), cond)[:, 3:]
-    torch.testing.assert_close(again, exact, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_no_continuation_is_refused() -> None:

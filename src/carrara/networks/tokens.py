@@ -19,7 +19,7 @@ from carrara.networks.transformer import Order, Transformer
 BASE = 10_000.0
 """Radians: the slowest pair of a head is turned by about 1 / BASE a token."""
 SMALL = 0.02
-"""The standard deviation that vectors of tokens begin with: what blocks add through gates that begin as 0 is soon heard beside."""
+"""The standard deviation that vectors of tokens begin with: gates begin as 0, and what comes through is soon heard."""
 
 
 class TokenTransformer(nn.Module):
