@@ -124,9 +124,8 @@ def introduce(run: Run, threads: int, voice: Voice) -> None:
     )
     together = f", {run.world.size} processes" if run.world.size > 1 else ""
     voice.say(f"recipe      {run.recipe.name}, seed {run.recipe.seed}, {length(run)}")
-    voice.say(
-        f"data        {data.name}: {len(data.train):,} to train on, {len(data.heldout):,} held out, {made_by(data.shape).extent(data)}"
-    )
+    sizes = f"{len(data.train):,} to train on, {len(data.heldout):,} held out, {made_by(data.shape).extent(data)}"
+    voice.say(f"data        {data.name}: {sizes}")
     voice.say(f"network     {model.parameters:,} parameters")
     voice.say(f"computing   {in_words(threads)}{together}, {run.trainable.computing}")
     voice.say(f"folder      {run.folder} ({standing(run)})")
