@@ -1,8 +1,8 @@
 """Words in IPA fall apart into the dictionary's sounds."""
 
 import pytest
-
 from benchmarks.phonemes import sounds, unstressed
+
 from carrara.data.words import _IPA, _ipa
 
 

@@ -50,4 +50,5 @@ def dropped(condition: Condition, cond: Cond | None, rng: Streams) -> Cond | Non
 def examples(condition: Condition, count: int) -> list[str | None]:
     """The source of each of `count` samples where nobody asks for any; None where there are none."""
     of: Callable[[int], list[str]] = getattr(condition, "sources", lambda count: [])
-    return [*(of(count) or [None] * count)]
+    found = of(count)
+    return [*found] if found else [None] * count
