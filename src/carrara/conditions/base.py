@@ -49,6 +49,6 @@ def dropped(condition: Condition, cond: Cond | None, rng: Streams) -> Cond | Non
 
 def examples(condition: Condition, count: int) -> list[str | None]:
     """The source of each of `count` samples where nobody asks for any; None where there are none."""
-    of: Callable[[int], list[str] | None] = getattr(condition, "sources", lambda count: None)
+    of: Callable[[int], list[str]] = getattr(condition, "sources", lambda count: [])
     found = of(count)
-    return [None] * count if found is None else [*found]
+    return [*found] if found else [None] * count
