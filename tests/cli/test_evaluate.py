@@ -206,7 +206,10 @@ def test_a_clip_that_is_none_is_refused(carrara: Run, mine: Path, here: Path, ou
         (("clip_score",), "needs a CLIP: give its folder"),
         (("clip_score", "--clip", "empty"), "neither one of carrara's (no model.json"),
         (("clip_score", "--clip", "nowhere"), "nor one in transformers' layout (no config.json)"),
-        (("clip_score", "--clip", mine), "holds a diffusion model, which makes pictures out of noise; give a CLIP"),
+        (
+            ("clip_score", "--clip", mine),
+            "holds a diffusion model, which makes pictures or texts out of noise; give a CLIP",
+        ),
         (("clip_score", "--clip", "foreign"), "holds a model of type 'bert'"),
         (("classes", "--clip", our_clip), "of use to the metric 'clip_score' alone"),
     ):

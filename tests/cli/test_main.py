@@ -96,6 +96,7 @@ carrara sample --out
 carrara sample --overwrite
 carrara sample --sampler
 carrara sample --seed
+carrara sample --source
 carrara sample --start
 carrara sample --steps
 carrara sample --strength

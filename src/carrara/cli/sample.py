@@ -267,7 +267,7 @@ def sources_of(model: Model, n: int, asked: Sequence[str]) -> dict[str, Any]:
     from carrara.conditions.base import examples
 
     turns = [asked[index % len(asked)] for index in range(n)] if asked else examples(model.condition, n)
-    if None in turns:
+    if None in turns or not turns:
         return {}
     model.condition.ask(n, source=turns)
     return {"source": turns}

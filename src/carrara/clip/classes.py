@@ -6,7 +6,7 @@ text means nearly what a name does, it is known what to look for, though no pict
     imagined(text) = Σ_k w_k · share_k(text),    share(text) = softmax_k(cosine(text, name_k) / 0.2)
 
 with w_k the vectors without their mean, and meanings without the mean of all names. The network's own guesses at emoji are wrong
-("whistle", "digital clock"), and yet it has 0.70 of true captions above others' unseen: heads learn how far to trust it.
+("whistle", "digital clock"), and yet right pairs agree more than wrong ones: heads learn how far to trust it.
 
 Source: Zero-Shot Learning by Convex Combination of Semantic Embeddings, Norouzi et al., 2014, turned about: there a picture's
 classes are averaged in the space of texts, here a text's in the space of pictures.
