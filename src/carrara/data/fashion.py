@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from carrara.data import packages
 from carrara.data.cache import About, Staging, cached, key, stamp
 from carrara.data.dataset import Dataset
 from carrara.errors import DataError
-from carrara.files import cache_dir
 
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")
 PACKAGE = "dataset-fashion-mnist"
@@ -66,28 +66,20 @@ def fashion(path: Path | None = None, flip: bool = False) -> Dataset:
 
 def fetched() -> Path:
     """Where `python -m carrara.data.fetch` puts the four files."""
-    return cache_dir() / "debian" / SYSTEM.relative_to("/")
+    return packages.fetched(SYSTEM)
 
 
 def installed(places: Iterable[Path] | None = None) -> Path | None:
     """The first folder that holds all four files: the system's, else the cache's, else None."""
-    for folder in (SYSTEM, fetched()) if places is None else places:
-        if all(_find(folder, name) for pair in _FILES for name in pair):
-            return folder
-    return None
+    return packages.installed(SYSTEM, _whole, places)
+
+
+def _whole(folder: Path) -> bool:
+    return all(_find(folder, name) for pair in _FILES for name in pair)
 
 
 def _folder(path: Path | None) -> Path:
-    if path is not None:
-        return Path(path).expanduser()
-    folder = installed()
-    if folder is None:
-        raise DataError(
-            f"Fashion-MNIST is neither in {SYSTEM} nor in {fetched()}. Run `make data` in a checkout of carrara or "
-            f"`python -m carrara.data.fetch` anywhere, or `apt-get install {PACKAGE}`, or give `path:`, a folder with "
-            f"its four idx files."
-        )
-    return folder
+    return packages.debian_folder(path, SYSTEM, _whole, PACKAGE, "Fashion-MNIST", "its four idx files")
 
 
 def _find(folder: Path, name: str) -> Path | None:

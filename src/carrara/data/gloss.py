@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from carrara.data import packages
 from carrara.data.cache import About, key, stamp
 from carrara.data.dataset import Dataset
 from carrara.data.text import rank, read_utf8
 from carrara.data.text_cache import TextStaging, cached_texts
 from carrara.errors import DataError
-from carrara.files import cache_dir
 
 SYSTEM = Path("/usr/share/wordnet")
 PACKAGE = "wordnet-base"
@@ -51,28 +51,20 @@ def gloss(path: Path | None = None) -> Dataset:
 
 def fetched() -> Path:
     """Where `python -m carrara.data.fetch` puts the files."""
-    return cache_dir() / "debian" / SYSTEM.relative_to("/")
+    return packages.fetched(SYSTEM)
 
 
 def installed(places: Iterable[Path] | None = None) -> Path | None:
     """The first folder that holds all four files: the system's, else the cache's, else None."""
-    for folder in (SYSTEM, fetched()) if places is None else places:
-        if all((folder / name).is_file() for name in _FILES):
-            return folder
-    return None
+    return packages.installed(SYSTEM, _whole, places)
+
+
+def _whole(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _FILES)
 
 
 def _folder(path: Path | None) -> Path:
-    if path is not None:
-        return Path(path).expanduser()
-    folder = installed()
-    if folder is None:
-        raise DataError(
-            f"WordNet is neither in {SYSTEM} nor in {fetched()}. Run `make data` in a checkout of carrara or "
-            f"`python -m carrara.data.fetch` anywhere, or `apt-get install {PACKAGE}`, or give `path:`, a folder with "
-            f"{', '.join(_FILES)}."
-        )
-    return folder
+    return packages.debian_folder(path, SYSTEM, _whole, PACKAGE, "WordNet", ", ".join(_FILES))
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -1,12 +1,14 @@
-"""Data that comes inside Python packages: where it lies, and which version it is; no package is imported."""
+"""Data that comes inside packages, of Python or of Debian: where it lies, and which version it is; no package is imported."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from carrara.errors import DataError, MissingExtra
+from carrara.files import cache_dir
 
 
 def package_folder(package: str, extra: str, dataset: str, module: str | None = None) -> Path:
@@ -37,3 +39,31 @@ def package_version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
+
+
+def fetched(system: Path) -> Path:
+    """Where `python -m carrara.data.fetch` puts what a Debian package has in the folder `system`."""
+    return cache_dir() / "debian" / system.relative_to("/")
+
+
+def installed(system: Path, whole: Callable[[Path], bool], places: Iterable[Path] | None = None) -> Path | None:
+    """The first of the places that is `whole`, holds all its files: by default the system's and the cache's; else None."""
+    return next(filter(whole, (system, fetched(system)) if places is None else places), None)
+
+
+def debian_folder(
+    path: Path | None, system: Path, whole: Callable[[Path], bool], package: str, words: str, has: str
+) -> Path:
+    """The folder that was given, or where the Debian package is. Raises DataError, with what to do, where it is nowhere.
+
+    words: what it is, "Fashion-MNIST"; has: what a folder given as `path:` must hold.
+    """
+    if path is not None:
+        return Path(path).expanduser()
+    folder = installed(system, whole)
+    if folder is None:
+        raise DataError(
+            f"{words} is neither in {system} nor in {fetched(system)}. Run `make data` in a checkout of carrara or "
+            f"`python -m carrara.data.fetch` anywhere, or `apt-get install {package}`, or give `path:`, a folder with {has}."
+        )
+    return folder
