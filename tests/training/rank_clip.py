@@ -1,6 +1,6 @@
 """One of several processes that train a CLIP together: trains, and writes down what it has learnt.
 
-Arguments: the run's folder, where to write. RANK, WORLD_SIZE and MASTER_* as torchrun sets them.
+Arguments: the run's folder, where to write, and changes of the recipe. RANK, WORLD_SIZE and MASTER_* as torchrun sets them.
 """
 
 import os
@@ -14,11 +14,11 @@ from small import state
 
 from carrara import tensors
 
-CHANGES = ["training.checkpoint_s=3600", "training.clip=1000", "trainable.ridge=0.01"]
+CHANGES = ["training.checkpoint_s=3600", "training.clip=1000"]
 IMAGES = 128
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run = trained(Path(sys.argv[1]), IMAGES, CHANGES)
+    run = trained(Path(sys.argv[1]), IMAGES, [*CHANGES, *sys.argv[3:]])
     tensors.save(state(run), Path(sys.argv[2]) / f"{os.environ['RANK']}.safetensors")
     dist.destroy_process_group()
