@@ -22,7 +22,7 @@ from carrara.evaluation.metrics import TEXT_METRICS, UNDRAWN, check_backend, che
 from carrara.evaluation.settings import Report, settings, stage
 from carrara.evaluation.texts.beside import Beside
 from carrara.evaluation.texts.bits import bits
-from carrara.evaluation.texts.judges import POCKETSPHINX, Judge, judge_of
+from carrara.evaluation.texts.judges import Judge, judge_of
 
 if TYPE_CHECKING:
     from carrara.data import Dataset
@@ -103,8 +103,4 @@ def _reader(judge: Judge | str | Path | None, chosen: Sequence[str]) -> Judge | 
         if judge is None:
             return None
         raise InputError("a judge is of use to the metric 'judge' alone; ask for that too, or leave the judge out")
-    return (
-        judge_of(POCKETSPHINX if judge is None else judge)
-        if judge is None or isinstance(judge, str | Path)
-        else judge
-    )
+    return judge_of(judge)

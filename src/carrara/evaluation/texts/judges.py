@@ -179,8 +179,15 @@ def _unknown(codec: Any) -> Tensor:
     return torch.tensor([i for i, piece in enumerate(codec.pieces) if piece == "�".encode()], dtype=torch.int64)
 
 
-def judge_of(name: str | Path) -> Judge:
-    """The judge of that name: "pocketsphinx", or the folder of a run or model. Raises InputError for anything else."""
+def judge_of(name: Judge | str | Path | None) -> Judge:
+    """The judge of that name: "pocketsphinx" (or None), or the folder of a run or model; a judge is itself.
+
+    Raises InputError for anything else.
+    """
+    if name is None:
+        return Trigrams()
+    if not isinstance(name, str | Path):
+        return name
     if str(name) == POCKETSPHINX:
         return Trigrams()
     if not Path(name).exists():

@@ -7,6 +7,7 @@ real one. Rows, a text each, are made from nothing. A cell's tokens are kept as 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from carrara.evaluation.settings import Report, plain, samples_key, weights_sha2
 from carrara.evaluation.studies.study import Cell, Study
 from carrara.evaluation.texts.beside import whole
 from carrara.evaluation.texts.figures import Looked
-from carrara.evaluation.texts.judges import POCKETSPHINX, Judge, judge_of
+from carrara.evaluation.texts.judges import Judge, judge_of
 from carrara.evaluation.texts.words import shuffled_words
 from carrara.model import Model, seeds_of
 from carrara.sampling import Sampling, part
@@ -73,13 +74,14 @@ class TextPlan:
 
     def key(self, sampling: Sampling) -> cache.Key:
         """What decides a cell's tokens."""
-        labels = None if self.cond is None else self.cond["label"].tolist()
+        cond = {} if self.cond is None else {name: value.tolist() for name, value in sorted(self.cond.items())}
         data: cache.Key = {
+            **{f"cond {name}": json.dumps(value) for name, value in cond.items() if name != "label"},
             "data": self.dataset.fingerprint,
             "codec": self.model.codec.identity(),
             "given": self.given,
         }
-        return {**samples_key(self.weights, self.seeds, labels, sampling), **data}
+        return {**samples_key(self.weights, self.seeds, cond.get("label"), sampling), **data}
 
     def missing(self) -> list[Sampling]:
         """The ways of sampling that are still to be sampled."""
@@ -129,9 +131,7 @@ def planned(
         seeds_of(n, seed, None),
         real,
         real.shape[1] // GIVEN if packed else 0,
-        judge_of(POCKETSPHINX if judge is None else judge)
-        if judge is None or isinstance(judge, str | Path)
-        else judge,
+        judge_of(judge),
         files.writable_folder(folder / study.name),
         batch,
         weights_sha256(model),
