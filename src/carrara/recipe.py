@@ -64,7 +64,7 @@ FROM_DATA: dict[str, frozenset[str]] = {
     "process": frozenset({"network", "vocab", *PARTS}),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),
-    "trainable": frozenset({"model", "times", "recipe", "dataset", "settings", "seed", "world"}),
+    "trainable": frozenset({"model", "times", "recipe", "dataset", "settings", "seed", "world", "examples"}),
 }
 """The parameters of each section that are filled in from the data, or by the caller."""
 

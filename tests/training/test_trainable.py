@@ -10,9 +10,13 @@ from torch import Tensor
 
 from carrara.codecs.pixels import Pixels
 from carrara.data.dataset import Split
+from carrara.errors import DataError
+from carrara.recipe import check
+from carrara.training import trainable
 from carrara.training.examples import Examples
-from carrara.training.run import Run
+from carrara.training.run import Run, dataset_of
 from carrara.training.trainable import data_std
+from carrara.training.world import World
 
 
 @pytest.fixture
@@ -83,3 +87,21 @@ def test_measured_is_put_into_the_recipe(tmp_path: Path) -> None:
     assert measured.recipe.sections["prediction"]["data_std"] == expected
     assert measured.model.denoiser.prediction.data_std == expected
     assert opened(tmp_path, changes=changes).recipe == measured.recipe
+
+
+def test_windows_that_no_text_fills_are_refused_before_a_network_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "letters.txt").write_text("".join(f"line number {i}\n" for i in range(200)))
+    content = {
+        "data": {"kind": "texts", "path": str(tmp_path / "letters.txt")},
+        "codec": {"kind": "bytes", "length": 1_000_000},
+        "condition": {"kind": "none"},
+        "network": {"kind": "tokens"},
+        "process": {"kind": "masked"},
+        "sampling": {"sampler": "cached"},
+    }
+    recipe = check(content)
+    monkeypatch.setattr(trainable, "build", lambda *given: pytest.fail("a network was made"))
+    with pytest.raises(DataError, match="shorter than one window of 1000000 tokens"):
+        trainable.trainable_of(recipe, dataset_of(recipe), recipe.build("training"), World())

@@ -100,11 +100,13 @@ class Diffusion:
         settings: Training,
         seed: int,
         world: World | None = None,
+        examples: tuple[Examples, Examples] | None = None,
     ) -> None:
+        """`examples`: the training and the held-out ones, where they have been made already."""
         self.model, self.times, self.dataset, self.settings, self.seed = model, times, dataset, settings, seed
         self.world = world or World()
         self.computing = candidates(settings)[0]
-        self.train, self.unseen = examples_of(dataset, model.codec)
+        self.train, self.unseen = examples or examples_of(dataset, model.codec)
         check_labelled(self.train, model.condition.told())
         self.players: dict[str, nn.Module] = {"denoiser": model.denoiser}
         self.memory: nn.Module = times
@@ -172,8 +174,12 @@ def trainable_of(recipe: Recipe, dataset: Dataset, settings: Training, world: Wo
         condition = recipe.build("condition", classes=dataset.classes)
         if hasattr(condition, "fit"):
             condition = condition.fit(dataset)
-        model = build(recipe, dataset.shape, dataset.classes, fitted(recipe.build("codec"), dataset), condition)
-        given |= {"model": model, "times": recipe.build("train_times")}
+        codec = fitted(recipe.build("codec"), dataset)
+        examples = examples_of(
+            dataset, codec
+        )  # Before the network: one for windows that no text fills may not fit in memory.
+        model = build(recipe, dataset.shape, dataset.classes, codec, condition)
+        given |= {"model": model, "times": recipe.build("train_times"), "examples": examples}
     trainable: Trainable = recipe.build("trainable", recipe=recipe, **given)
     return trainable
 
