@@ -92,7 +92,7 @@ def test_measured_is_put_into_the_recipe(tmp_path: Path) -> None:
 def test_windows_that_no_text_fills_are_refused_before_a_network_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "letters.txt").write_text("".join(f"line number {i}\n" for i in range(200)))
+    (tmp_path / "letters.txt").write_text("\n\n".join(f"paragraph number {i}" for i in range(200)))
     content = {
         "data": {"kind": "texts", "path": str(tmp_path / "letters.txt")},
         "codec": {"kind": "bytes", "length": 1_000_000},
