@@ -175,9 +175,8 @@ def trainable_of(recipe: Recipe, dataset: Dataset, settings: Training, world: Wo
         if hasattr(condition, "fit"):
             condition = condition.fit(dataset)
         codec = fitted(recipe.build("codec"), dataset)
-        examples = examples_of(
-            dataset, codec
-        )  # Before the network: one for windows that no text fills may not fit in memory.
+        # Before the network: one for windows that no text fills may not fit in memory.
+        examples = examples_of(dataset, codec)
         model = build(recipe, dataset.shape, dataset.classes, codec, condition)
         given |= {"model": model, "times": recipe.build("train_times"), "examples": examples}
     trainable: Trainable = recipe.build("trainable", recipe=recipe, **given)
