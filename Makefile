@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor bench-fid-peers bench-phonemes bench-architecture docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor bench-fid-peers bench-phonemes bench-verse bench-maskgit bench-architecture docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -90,6 +90,14 @@ bench-clip-emoji: $(VENV)
 # Trains two models, about 10 minutes each; trained once, they are only measured again.
 bench-phonemes: $(VENV)
 	$(BIN)/python -m benchmarks.phonemes
+
+# The rates of both recipes first, which need the idle machine, then ten minutes of training for each; stopped, it goes on.
+bench-verse: $(VENV) data
+	$(BIN)/python -m benchmarks.verse
+
+# The same, after the autoencoder.
+bench-maskgit: $(VENV) data
+	$(BIN)/python -m benchmarks.maskgit
 
 # Needs runs/fashion, which bench-fashion trains.
 bench-likelihood: $(VENV) data

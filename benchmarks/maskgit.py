@@ -1,0 +1,158 @@
+"""MaskGIT beside the autoregressive model over the same words of the same autoencoder: `make bench-maskgit`.
+
+First the autoencoder (vq-fashion), then both, at equal parameters, data and minutes. Every way to sample is measured by the Fréchet
+distance of as many samples with the same classes, and timed in turns, in batches and a picture at a time; each side is judged by
+the best of its ways, MaskGIT's with at most MOST evaluations of the network. What is lost in the autoencoder is the floor of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from benchmarks import lengths
+from benchmarks.recipes import carrara as command
+from benchmarks.result import report
+from benchmarks.rivals.pictures import labels_in_turn
+from benchmarks.ways import Made, Way, made
+from carrara.data import Dataset
+from carrara.evaluation.measure import Yardstick, heldout, yardstick
+from carrara.model import Model
+from carrara.training.run import dataset_of
+
+VQ = "vq-fashion"
+MOST = 12
+ROUNDS = 4
+BATCH = 50
+ALONE = 32
+"""Pictures that are timed one at a time."""
+WAYS = {
+    **{
+        f"maskgit, {steps} steps, guidance {scale:g}, chance {chance:g}": Way(
+            "masked", {"steps": steps, "guidance_scale": scale, "options": {"choice_temperature": chance}}
+        )
+        for steps, scale in ((8, 1.0), (12, 1.0), (6, 1.5))
+        for chance in (2.0, 4.5)
+    },
+    **{f"autoregressive, guidance {scale:g}": Way("ar", {"guidance_scale": scale}) for scale in (1.0, 1.5)},
+}
+"""A guided step asks the network twice."""
+
+NOTES = {
+    "fid_over_ar": "the best Fréchet distance of MaskGIT with at most 12 evaluations over the autoregressive model's best",
+    "speed_over_ar": "pictures a second of the same two, one over the other, a picture at a time; the autoregressive model "
+    "remembers what it has read",
+    "speed_over_ar_in_batches": "the same in batches",
+    "one_at_a_time": "of the same two, pictures a second",
+    "batch": "pictures that are made at once for `ways`",
+    "evaluations": "of the network, for a picture by that best way of MaskGIT",
+    "best": "the way of each side that these are of",
+    "codec_floor": "Fréchet distance of held-out pictures once they were words: what a perfect model of words has",
+    "floor": "of held-out pictures as they are",
+    "ceiling": "of uniform noise",
+    "n": "pictures behind each distance",
+    "reference": "what pictures are compared with",
+    "ways": "each way to sample: frechet, evaluations, images_per_s (median of the rounds, least, most)",
+    "codec_images": "images the autoencoder was trained on",
+    **lengths.NOTES,
+}
+
+
+def main() -> None:
+    """Trains what is not trained, samples, measures, reports."""
+    asked = arguments()
+    command("train", VQ, "--images", str(asked.codec_images), "--out", str(asked.runs / VQ))
+    codec = f"codec.model={asked.runs / VQ}"
+    recipes = {"masked": ["maskgit-fashion", "--set", codec], "ar": ["ar-fashion", "--set", codec]}
+    models = lengths.trained(lengths.changed(recipes, asked.set), asked.minutes, asked.runs)
+    dataset = dataset_of(models["masked"].recipe)
+    pictures = made(models, WAYS, asked.n, ROUNDS, BATCH, lambda seeds: labelled(dataset, seeds))
+    measure = yardstick(dataset, asked.n)
+    found = {name: figures(models, name, each, measure) for name, each in pictures.items()}
+    best = {side: best_of(found, side) for side in models}
+    alone = made(models, {name: WAYS[name] for name in best.values()}, ALONE, ROUNDS, 1)
+    speeds = {name: each.per_s.as_dict() for name, each in alone.items()}
+    report(
+        "maskgit", {**compared(found, best, speeds), "ways": found, **about(models, dataset, measure, asked)}, NOTES
+    )
+
+
+def arguments() -> argparse.Namespace:
+    """What the command was asked."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of training of each model of words")
+    parser.add_argument("--codec-images", type=int, default=100_000, help="images that the autoencoder is trained on")
+    parser.add_argument("-n", type=int, default=1000, help="samples of each way")
+    parser.add_argument("--set", action="append", default=[], help="a change of both recipes, as of carrara train")
+    parser.add_argument("--runs", type=Path, default=Path("runs/maskgit"), help="where the runs are kept")
+    return parser.parse_args()
+
+
+def labelled(dataset: Dataset, seeds: range) -> dict[str, list[int]]:
+    """The classes of samples with these seeds, in turn."""
+    return {"label": labels_in_turn(dataset, seeds.start, len(seeds)).tolist()}
+
+
+def figures(models: Mapping[str, Model], name: str, pictures: Made, measure: Yardstick) -> dict[str, Any]:
+    """Of one way to sample."""
+    way = WAYS[name]
+    return {
+        "frechet": measure.measure(pictures.samples).value,
+        "evaluations": evaluations(models[way.model], way.wishes),
+        "images_per_s": pictures.per_s.as_dict(),
+    }
+
+
+def evaluations(model: Model, wishes: Mapping[str, Any]) -> int:
+    """Times that the network is asked for a picture; twice a word where `left_to_right` is guided."""
+    sampling = model.wished(1, wishes)[0]
+    words: int = model.codec.told(model.shape)["length"]
+    return sampling.passes() or words * (1 if sampling.guidance_scale == 1 else 2)
+
+
+def best_of(found: Mapping[str, Mapping[str, Any]], side: str) -> str:
+    """The way of a side with the least distance; of MaskGIT's with at most MOST evaluations."""
+    most = MOST if side == "masked" else math.inf
+    among = [name for name, way in WAYS.items() if way.model == side and found[name]["evaluations"] <= most]
+    return min(among, key=lambda name: float(found[name]["frechet"]))
+
+
+def compared(
+    found: Mapping[str, Mapping[str, Any]], best: Mapping[str, str], speeds: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """The best way of each side beside the other's; `speeds` are those of a picture at a time."""
+    ours, theirs = found[best["masked"]], found[best["ar"]]
+    return {
+        "fid_over_ar": ours["frechet"] / theirs["frechet"],
+        "speed_over_ar": speeds[best["masked"]]["median"] / speeds[best["ar"]]["median"],
+        "speed_over_ar_in_batches": ours["images_per_s"]["median"] / theirs["images_per_s"]["median"],
+        "evaluations": ours["evaluations"],
+        "best": dict(best),
+        "one_at_a_time": dict(speeds),
+    }
+
+
+def about(
+    models: Mapping[str, Model], dataset: Dataset, measure: Yardstick, asked: argparse.Namespace
+) -> dict[str, Any]:
+    """What the figures are of, and between."""
+    real: Tensor = heldout(dataset, asked.n)[: asked.n]
+    codec = models["masked"].codec
+    scale = {"floor": measure.floor, "ceiling": measure.ceiling, "n": asked.n, "reference": measure.reference}
+    return {
+        "codec_floor": measure.measure(codec.decode(codec.encode(real))).value,
+        **scale,
+        "codec_images": asked.codec_images,
+        "batch": BATCH,
+        "minutes": asked.minutes,
+        "training": lengths.told(models, asked.runs),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What benchmarks of two models share: minutes as images, ways in turns, and who is judged by what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import maskgit
+from benchmarks.lengths import changed, images
+from benchmarks.ways import Way, made
+
+
+def test_minutes_are_whole_batches_of_images_and_at_least_one() -> None:
+    rate = {"images_per_s": 100.0, "batch": 64}
+    assert images(rate, 2) == 188 * 64  # 12,000 images are 187.5 batches
+    assert images(rate, 0.0001) == 64
+
+
+def test_changes_are_made_to_every_recipe() -> None:
+    assert changed({"a": ["verse"], "b": ["ar-verse", "--set", "seed=1"]}, ["network.depth=2"]) == {
+        "a": ["verse", "--set", "network.depth=2"],
+        "b": ["ar-verse", "--set", "seed=1", "--set", "network.depth=2"],
+    }
+
+
+class Counted:
+    """Samples that are their seeds."""
+
+    class codec:  # noqa: N801
+        @staticmethod
+        def together(parts: Any) -> list[int]:
+            return [seed for part in parts for seed in part]
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[int], dict[str, Any]]] = []
+
+    def sample(self, seeds: range, batch: int, **wishes: Any) -> list[int]:
+        self.asked.append((list(seeds), wishes))
+        return list(seeds)
+
+
+def test_each_way_makes_every_sample_once_in_turns_with_the_others() -> None:
+    model: Any = Counted()
+    ways = {"one": Way("m", {"steps": 1}), "two": Way("m", {"steps": 2})}
+    found = made({"m": model}, ways, 7, 3, 4, lambda seeds: {"label": len(seeds)})
+    assert {name: each.samples for name, each in found.items()} == {name: list(range(7)) for name in ways}
+    steps = [wishes["steps"] for _, wishes in model.asked]
+    assert steps == [1, 2, *[1, 2] * 3]  # a batch of each to warm up, and then the rounds
+    assert all(wishes["label"] == len(seeds) for seeds, wishes in model.asked)
+    assert found["one"].per_s.rounds == 3
+
+
+def test_maskgit_is_judged_by_its_best_way_within_the_evaluations_and_the_other_by_its_best() -> None:
+    def figures(frechet: float, evaluations: int) -> dict[str, Any]:
+        return {"frechet": frechet, "evaluations": evaluations, "images_per_s": {"median": 100 / evaluations}}
+
+    found = {name: figures(100.0, 12) for name in maskgit.WAYS}
+    ours = [name for name, way in maskgit.WAYS.items() if way.model == "masked"]
+    theirs = [name for name, way in maskgit.WAYS.items() if way.model == "ar"]
+    found |= {ours[0]: figures(50.0, maskgit.MOST + 1), ours[1]: figures(80.0, 8), theirs[1]: figures(64.0, 98)}
+    best = {side: maskgit.best_of(found, side) for side in ("masked", "ar")}
+    assert best == {"masked": ours[1], "ar": theirs[1]}
+    compared = maskgit.compared(found, best, {ours[1]: {"median": 30.0}, theirs[1]: {"median": 10.0}})
+    assert compared["fid_over_ar"] == 1.25
+    assert compared["speed_over_ar"] == 3.0
+    assert compared["speed_over_ar_in_batches"] == (100 / 8) / (100 / 98)
+    assert compared["evaluations"] == 8
