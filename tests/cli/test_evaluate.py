@@ -170,7 +170,7 @@ def test_statistics_of_other_features_or_metrics_are_refused(carrara: Run, mine:
     for words, said in (
         (
             ("long.npz",),
-            "2048 features, and cheap@4 makes 16; it may be of the features inception or inception_tensorflow",
+            "2048 features, and cheap@4 makes 16; it may be of --features inception or inception_tensorflow",
         ),
         (("odd.npz",), "no features of carrara's are as long"),
         (("text.npz",), "cannot be read as a .npz"),

@@ -294,7 +294,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], dict[str, Any]], str]] = {
     ),
     "other features": (
         lambda house, own: {"things": [house / "a", foreign(own / "other.npz")]},
-        "other.npz holds statistics of 3 features, and pooled@4 has 16: choose with --features",
+        "other.npz has statistics of 3 features, and pooled@4 makes 16; no features of carrara's are as long",
     ),
     "a wish no model has": (
         lambda house, own: {"things": [house / "a"], "wishes": lambda model: {"sampler": "huen"}},

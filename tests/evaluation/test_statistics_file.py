@@ -14,9 +14,9 @@ from carrara.evaluation.efficientnet import DIM as EFFICIENTNET
 from carrara.evaluation.frechet import Normal, frechet_distance
 from carrara.evaluation.inception_network import DIM
 from carrara.evaluation.inception_network import SPATIAL_DIM as SPATIAL
-from carrara.evaluation.reference import MADE_BY, SPATIAL_DIM, Reference
+from carrara.evaluation.reference import SPATIAL_DIM, Reference
 from carrara.evaluation.statistics import Moments
-from carrara.evaluation.statistics_file import SPATIAL_KEYS, read_statistics, write_statistics
+from carrara.evaluation.statistics_file import MADE_BY, SPATIAL_KEYS, read_statistics, write_statistics
 
 
 def moments(n: int = 60, dim: int = 5, seed: int = 0) -> Moments:

@@ -23,7 +23,7 @@ from torch import Tensor
 from carrara.errors import InputError
 from carrara.evaluation import cache
 from carrara.evaluation.diversity import Manifold, Overlap, overlap
-from carrara.evaluation.features import Features
+from carrara.evaluation.features import Features, identity
 from carrara.evaluation.inception_score import SPLITS, InceptionScore, inception_score
 from carrara.evaluation.inputs import Progress
 from carrara.evaluation.kernels import kid
@@ -79,9 +79,7 @@ class Sets:
             "given": len(self.drawn),
             "reference": f"{n} of {len(self.dataset.train)} training images",
             "dataset": self.dataset.name,
-            "features": self.features.name,
-            "sha256": self.features.sha256,
-            "resizer": self.features.resizer,
+            **identity(self.features),
         }
 
     def kept(self, what: str, n: int, make: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -90,9 +88,7 @@ class Sets:
             "what": what,
             "protocol": 1,
             "dataset": self.dataset.fingerprint,
-            "features": self.features.name,
-            "sha256": self.features.sha256,
-            "resizer": self.features.resizer,
+            **identity(self.features),
             "n": n,
         }
 

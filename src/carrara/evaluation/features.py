@@ -63,6 +63,11 @@ class Features(Known, Protocol):
         """Float32 features (B, dim) of uint8 images (B, C, H, W), C = 1 or 3."""
 
 
+def identity(features: Features) -> dict[str, str]:
+    """All that decides features' values, as figures tell it and as what is kept goes by."""
+    return {"features": features.name, "sha256": features.sha256, "resizer": features.resizer}
+
+
 @dataclass(frozen=True)
 class NetworkFeatures:
     """The Features of a network that takes float32 images (B, 3, size, size) with values 0 to 255."""

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from carrara.errors import InputError
 from carrara.evaluation.cache import Key, cache_folder, find, keep
-from carrara.evaluation.features import Features, load_features
+from carrara.evaluation.features import Features, identity, load_features
 from carrara.evaluation.frechet import Normal, caution, frechet_distance
 from carrara.evaluation.inputs import Counter, Progress, checked_samples, shuffled
 from carrara.evaluation.reference import Reference
@@ -285,9 +285,7 @@ class _Surveyor:
             "what": what,
             "protocol": 1,
             "dataset": self.dataset.fingerprint,
-            "features": self.features.name,
-            "sha256": self.features.sha256,
-            "resizer": self.features.resizer,
+            **identity(self.features),
             **against,
             **more,
         }

@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from carrara import files
-from carrara.errors import InputError
 from carrara.evaluation.features import Features
 from carrara.evaluation.frechet import Normal
-from carrara.evaluation.statistics_file import KEYS, SPATIAL_KEYS, keys_in, read_statistics
+from carrara.evaluation.statistics_file import KEYS, SPATIAL_KEYS, check_length, keys_in, read_statistics
 
-MADE_BY = {1280: "efficientnet", 2023: "inception_spatial", 2048: "inception or inception_tensorflow"}
-"""The length of a mean -> the features it may be of."""
 SPATIAL_DIM = 2023
 
 
@@ -37,12 +34,7 @@ class Reference:
         """
         spatial = features.dim == SPATIAL_DIM and set(SPATIAL_KEYS) <= keys_in(path)
         found = read_statistics(path, SPATIAL_KEYS if spatial else KEYS)
-        if len(found.mean) != features.dim:
-            kinds = MADE_BY.get(len(found.mean))
-            advice = f"it may be of the features {kinds}" if kinds else "no features of carrara's are as long"
-            raise InputError(
-                f"{path} has statistics of {len(found.mean)} features, and {features.name} makes {features.dim}; {advice}"
-            )
+        check_length(path, found, features)
         return cls(found.normal(), found.n, path.name, files.sha256(path))
 
     def __str__(self) -> str:

@@ -19,11 +19,14 @@ from torch import Tensor
 
 from carrara import files
 from carrara.errors import InputError, NonFinite
+from carrara.evaluation.features import Features
 from carrara.evaluation.frechet import Normal
 from carrara.evaluation.statistics import Moments
 
 KEYS = ("mu", "sigma")
 SPATIAL_KEYS = ("mu_s", "sigma_s")
+MADE_BY = {1280: "efficientnet", 2023: "inception_spatial", 2048: "inception or inception_tensorflow"}
+"""The length of a mean -> the features it may be of."""
 ASYMMETRY = 1e-5
 """How far a covariance may be from its transpose, of its largest value: files are often float32."""
 
@@ -69,6 +72,17 @@ def read_statistics(path: Path, keys: tuple[str, str] = KEYS) -> Statistics:
             f"{path}: {keys[0]} must be (dim,) and {keys[1]} (dim, dim); got {tuple(mean.shape)} and {tuple(cov.shape)}"
         )
     return Statistics(mean, _checked(path, mean, cov), int(arrays["n"]) if "n" in arrays else None)
+
+
+def check_length(name: str | Path, statistics: Statistics, features: Features) -> None:
+    """Raises InputError where statistics are of other features, as far as their length can tell."""
+    length = len(statistics.mean)
+    if length != features.dim:
+        kinds = MADE_BY.get(length)
+        advice = f"it may be of --features {kinds}" if kinds else "no features of carrara's are as long"
+        raise InputError(
+            f"{name} has statistics of {length} features, and {features.name} makes {features.dim}; {advice}"
+        )
 
 
 def keys_in(path: Path) -> set[str]:

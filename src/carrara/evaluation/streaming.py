@@ -24,7 +24,7 @@ from torch import Tensor
 
 from carrara.errors import InputError, NonFinite, RunError
 from carrara.evaluation.cache import Key, cache_folder, find, keep
-from carrara.evaluation.features import Features, checked_colours
+from carrara.evaluation.features import Features, checked_colours, identity
 from carrara.evaluation.inputs import Counter, Progress, gathered
 from carrara.evaluation.statistics import Moments
 from carrara.training.world import World
@@ -159,9 +159,7 @@ class _Maker:
             "what": "features",
             "protocol": 1,
             "pictures": digest.hexdigest(),
-            "features": self.features.name,
-            "sha256": self.features.sha256,
-            "resizer": self.features.resizer,
+            **identity(self.features),
             "dim": self.features.dim,
         }
 

@@ -21,7 +21,7 @@ from carrara.evaluation.folder import PictureFolder
 from carrara.evaluation.inputs import Progress, shuffled
 from carrara.evaluation.measure import REFERENCE_N, training
 from carrara.evaluation.measure import reference as moments_of_dataset
-from carrara.evaluation.statistics_file import Statistics, read_statistics
+from carrara.evaluation.statistics_file import check_length, read_statistics
 from carrara.evaluation.streaming import Pictures, moments_of
 
 if TYPE_CHECKING:
@@ -109,23 +109,14 @@ def _statistics(path: Path) -> Reference:
     found = read_statistics(path)
 
     def summary(features: Features, progress: Progress | None) -> Summary:
-        check_dim(str(path), found, features)
+        check_length(path, found, features)
         return found.mean, found.cov, found.n
 
     count = "" if found.n is None else f" of {found.n:,} pictures"
     return Reference(str(path), "statistics", f"the statistics{count} in {path}", None, summary, None, lambda n: None)
 
 
-def check_dim(name: str, statistics: Statistics, features: Features) -> None:
-    """Raises InputError where statistics are of other features, as far as can be told."""
-    if len(statistics.mean) != features.dim:
-        raise InputError(
-            f"{name} holds statistics of {len(statistics.mean)} features, and {features.name} has {features.dim}: "
-            "choose with --features what they were made with"
-        )
-
-
 def check_statistics(things: list[Summarised], features: Features) -> None:
     """Raises InputError where a thing's statistics are of other features."""
     for thing in things:
-        check_dim(thing.name, thing.statistics, features)
+        check_length(thing.name, thing.statistics, features)
