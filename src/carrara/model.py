@@ -168,6 +168,8 @@ class Model:
                     )
             return None
         x0, made = self.codec.start(start, mask, self.shape, count)
+        if not self.shape and strength not in (None, 1):
+            raise InputError(f"strength {strength} is of pictures; what is given of a text is kept: leave it out")
         usual = STRENGTH if made is None else 1.0
         return Edit(x0, made, usual if strength is None else strength)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import carrara as package
+from carrara.errors import InputError
 from carrara.evaluation.writing import visible
 
 Run = Callable[..., Any]
@@ -46,6 +47,8 @@ def verse(trained: tuple[Path, Any]) -> Path:
 def test_a_run_ends_with_previews_and_a_report_that_can_be_read(trained: tuple[Path, Any]) -> None:
     folder, done = trained
     assert done.code == 0 and not done.err and " characters to train on\n" in done.out
+    assert ", 32 windows\n" in done.out and re.search(r"^32 of 32 windows  loss .* windows/s ", done.out, re.M)
+    assert re.search(r"^complete +32 windows in ", done.out, re.M) and " images" not in done.out
     previews = sorted(path.name for path in (folder / "samples").iterdir())
     assert previews == [f"{images:012d}-{which}.txt" for images in (16, 32) for which in ("ema", "raw")]
     preview = (folder / "samples" / previews[2]).read_text()
@@ -88,6 +91,13 @@ def test_a_text_goes_on_and_gaps_are_filled(carrara: Run, here: Path, verse: Pat
     said = carrara("sample", verse, "-n", 1, "--start", "the ▁▁one", "--html", "film.html")
     assert "start       7 of 12 tokens are given, 5 are made\n" in said.out and "film.html" in said.out
     assert "the ▁▁one▁▁▁" in (here / "film.html").read_text()
+
+
+def test_what_is_given_of_a_text_is_kept_whole(verse: Path) -> None:
+    model = package.load(verse)
+    with pytest.raises(InputError, match=r"strength 0\.5 is of pictures; what is given of a text is kept"):
+        model.sample(1, start="the ", strength=0.5)
+    assert model.sample(1, start="the ", strength=1) == model.sample(1, start="the ")
 
 
 def test_how_tokens_are_drawn_reaches_the_sampler(carrara: Run, verse: Path) -> None:

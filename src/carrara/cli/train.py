@@ -133,17 +133,21 @@ def introduce(run: Run, threads: int, voice: Voice) -> None:
 
 def standing(run: Run) -> str:
     """Whether the run is new, begun or complete, in words."""
+    from carrara.cli.training import examples
+
     begun = run.learner.images
     if complete(run):
         return "complete: nothing is left to do"
-    return f"going on from {begun:,} images" if begun else "a new run"
+    return f"going on from {begun:,} {examples(run)}" if begun else "a new run"
 
 
 def length(run: Run) -> str:
     """How long the run is, in words."""
+    from carrara.cli.training import examples
+
     if run.asked.minutes is None:
-        return f"{run.budget:,} images"
-    known = "" if run.budget is None else f" = {run.budget:,} images"
+        return f"{run.budget:,} {examples(run)}"
+    known = "" if run.budget is None else f" = {run.budget:,} {examples(run)}"
     return f"{run.asked.minutes:g} minutes{known}"
 
 
@@ -162,13 +166,13 @@ def work(run: Run, voice: Voice) -> None:
 
 def conclude(run: Run, voice: Voice) -> None:
     """Writes the report where it is missing or older than the model, and says where everything is."""
-    from carrara.cli.training import duration
+    from carrara.cli.training import duration, examples
     from carrara.kinds import KINDS
     from carrara.model import kind_of
     from carrara.training.run import MODEL
 
     measured = "".join(f"; {figure}" for figure in heldout(run.figures))
-    voice.say(f"complete    {run.learner.images:,} images in {duration(run.seconds)}{measured}")
+    voice.say(f"complete    {run.learner.images:,} {examples(run)} in {duration(run.seconds)}{measured}")
     voice.say(f"model       {run.folder / MODEL}")
     report = written_report(run.folder, voice)
     words = KINDS[kind_of(run.folder)].after

@@ -31,6 +31,8 @@ class Standing:
     lr: float = 0.0
     grad_norm: float = 0.0
     heldout: float | None = None
+    noun: str = "images"
+    """What is counted, for people."""
 
     def update(self, progress: Progress) -> None:
         """Takes in a step."""
@@ -51,7 +53,7 @@ class Standing:
         """Losses and rate, for people."""
         parts = [] if self.loss is None else [f"loss {self.loss:.4f}"]
         parts += [] if self.heldout is None else [f"held-out {self.heldout:.4f}"]
-        parts += [f"{self.images_per_s:,.0f} images/s"] if self.images_per_s else []
+        parts += [f"{self.images_per_s:,.0f} {self.noun}/s"] if self.images_per_s else []
         return "  ".join(parts)
 
     def left(self) -> str:
@@ -62,7 +64,7 @@ class Standing:
     def line(self) -> str:
         """All of it in a line."""
         of = "" if self.budget is None else f" of {self.budget:,}"
-        return f"{self.images:,}{of} images  {self.words()}  {self.left()}"
+        return f"{self.images:,}{of} {self.noun}  {self.words()}  {self.left()}"
 
     def facts(self) -> dict[str, Any]:
         """All of it as JSON has it."""
@@ -78,10 +80,17 @@ class Standing:
         }
 
 
+def examples(run: Run) -> str:
+    """What a run counts, as people call it: images, or windows of text."""
+    from carrara.evaluation.media import made_by
+
+    return made_by(run.dataset.shape).examples
+
+
 @contextmanager
 def display(run: Run, voice: Voice) -> Iterator[Show]:
     """Within, a function that shows each step's Progress in the voice's own way."""
-    standing = Standing(images=run.learner.images, budget=run.budget)
+    standing = Standing(images=run.learner.images, budget=run.budget, noun=examples(run))
     if not (voice.quiet or voice.json) and animated():
         with _bar(run.recipe.name, standing) as show:
             yield show
