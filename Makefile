@@ -87,7 +87,7 @@ bench-fid-peers: $(FID_PEERS) data
 bench-clip-emoji: $(VENV)
 	$(BIN)/python -m benchmarks.clip_emoji
 
-# Trains two models, about 10 minutes each; trained once, they are only measured again.
+# The rates of both recipes first, which need the idle machine, then eight minutes of training for each; stopped, it goes on.
 bench-phonemes: $(VENV)
 	$(BIN)/python -m benchmarks.phonemes
 
