@@ -40,8 +40,8 @@ NOTES = {
     "per_over_ar": "phoneme error rate of Mask-Predict in 10 rounds over that of the greedy autoregressive model",
     "speed_over_ar": "words a second of the same two, one over the other",
     "ways": "each way to sample: per (edits a sound, its stress included), per_without_stress, wer (share of words not right), "
-    "token_accuracy (of the first pronunciation's characters and the end, at their places), words_per_s (median of the rounds, least, "
-    "most)",
+    "token_accuracy (of the first pronunciation's characters and the end, at their places), words_per_s (median of the rounds, "
+    "least, most)",
     "n": "held-out words",
     "batch": "words that are said at once",
     "rounds": "in which each way had its turn",
