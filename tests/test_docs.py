@@ -39,7 +39,9 @@ def shortened(words: list[str]) -> list[str]:
     if words[0] == "train":
         at = words.index("--minutes")
         words[at : at + 2] = ["--images", "256"]
-        words += ["--set", "network.width=8", "--set", "training.batch=32", "--set", "training.previews=1"]
+        small = {"verse": ["network.width=64", "network.depth=1", "codec.length=32", "sampling.steps=4"]}
+        changes = [*small.get(words[1], ["network.width=8"]), "training.batch=32", "training.previews=1"]
+        words += [word for change in changes for word in ("--set", change)]
     elif "-n" in words:
         words[words.index("-n") + 1] = "20"
     return words

@@ -65,6 +65,17 @@ def test_where_nobody_asks_the_examples_are_taken_in_turn() -> None:
     assert torch.equal(unmade.ask(1)["source"], unmade.null(1)["source"])
 
 
+def test_examples_are_sources_that_can_be_asked_for() -> None:
+    held_out = tuple(word for number in range(40) for word in ("abababab", "axb", "ab" if number % 2 else "bbba"))
+    data = Dataset("pairs", (), split(WORDS * 8), split(held_out), "c" * 64, "none", "made here")
+    made = SourceCondition({"kind": "characters", "length": 4}).fit(data)
+    assert len(made.examples) == 24 and set(made.examples) == {"ab", "bbba"}
+    assert len(made.ask(24)["source"]) == 24
+    too_long = Dataset("pairs", (), split(WORDS * 8), split(("ababab",) * 3), "b" * 64, "none", "made here")
+    nothing = SourceCondition({"kind": "characters", "length": 4}).fit(too_long)
+    assert nothing.examples == () and torch.equal(nothing.ask(1)["source"], nothing.null(1)["source"])
+
+
 def test_data_is_encoded_with_what_is_unknown_and_cut_where_it_is_too_long() -> None:
     assert condition().encode({"source": ["axb", "aabba"]})["source"].tolist() == [[0, 2, 1, 3], [0, 0, 1, 1]]
 

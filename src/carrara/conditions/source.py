@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from carrara import files
 from carrara.codecs.encoded import fitted
 from carrara.codecs.texts import TextCodec
 from carrara.data.dataset import Dataset
+from carrara.data.documents import Documents
 from carrara.denoisers import Cond
 from carrara.errors import DamagedFile, InputError, RecipeError
 from carrara.recipe import checked, target_of, validated
@@ -54,9 +56,8 @@ class SourceCondition:
                 f"condition kind 'source' needs pairs, and the dataset {dataset.name} has no sources: choose one of pairs, such as "
                 "words, gloss or texts with source:, or another condition"
             )
-        unseen = dataset.heldout.sources
-        places = np.unique(np.linspace(0, len(unseen) - 1, _EXAMPLES).astype(int))
-        made = self._with(fitted(self.codec, dataset, of="sources"), unseen.chosen(places))
+        codec = fitted(self.codec, dataset, of="sources")
+        made = self._with(codec, islice(_whole(codec, dataset.heldout.sources), _EXAMPLES))
         for _ in made.codec.windows(dataset.train.sources):
             pass  # The log then says how many are cut.
         return made
@@ -132,6 +133,19 @@ class SourceCondition:
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise DamagedFile(f"{path} holds no sources: it is missing or damaged")
         return self._with(self.codec.restore(folder), texts)
+
+
+def _whole(codec: TextCodec, texts: Documents) -> Iterator[str]:
+    """Those that the codec holds whole: some that are spread over all of them, then their neighbours, and so on."""
+    apart = -(-len(texts) // _EXAMPLES)
+    for first in range(apart):
+        for text in texts.chosen(np.arange(first, len(texts), apart)):
+            try:
+                fits = len(codec.tokens(text)) <= codec.length
+            except InputError:
+                continue
+            if fits:
+                yield text
 
 
 def _codec(options: Mapping[str, Any]) -> TextCodec:
