@@ -171,6 +171,7 @@ DENOISERS: dict[str, str] = {
     "gaussian": "carrara.denoisers:gaussian",
     "masked": "carrara.tokens:masked",
     "autoregressive": "carrara.tokens:autoregressive",
+    "embedded": "carrara.embeddings:embedded",
 }
-"""By the kind of their process. What a function has parameters for of `network`, `vocab` and carrara.recipe.PARTS it is given; the
-others are its options in the recipe. A recipe has those sections of PARTS that it asks for."""
+"""By the kind of their process. What a function has parameters for of `network`, `vocab`, `table` and carrara.recipe.PARTS it is
+given; the others are its options in the recipe. A recipe has those sections of PARTS that it asks for."""

@@ -83,7 +83,7 @@ class Sequences(nn.Module):
             raise InputError(f"there are {x.shape[1]} tokens, and the network was made for {self.length} at most")
 
     def after(self, source: Tensor | None, x: Tensor) -> Tensor:
-        """The vectors of the source, where there is one, and then x (B, m, width), as the blocks compute them: (B, S + m, width)."""
+        """The vectors of the source, where there is one, and then x (B, m, width), as blocks compute them: (B, S + m, width)."""
         if source is not None and self.source is not None:
             x = torch.cat([looked_up(self.source, source, "token of the source"), x], 1)
         return x.to(computed_in(x))

@@ -19,8 +19,8 @@ from carrara.networks.transformer import Order
 class TokenTransformer(Sequences):
     """Logits (B, L, vocab) from tokens x (B, L), level (B,) in [0, 1] and {"label": (B,), "source": (B, S)}, or less, or None.
 
-    x holds ids from 0 to `vocab`, which is the mask: a token that is not known. L is at most `length`; what else comes from the data
-    see `Sequences`. The source stands before the tokens, and all of them see it.
+    x holds ids from 0 to `vocab`, which is the mask: a token that is not known. L is at most `length`; what else comes from the
+    data see `Sequences`. The source stands before the tokens, and all of them see it.
 
     causal: the output at position i is made of the tokens before i alone. They are moved by one for that, and a mask, before which
     nothing is known, is put before the first. `following` reads them one after the other.
