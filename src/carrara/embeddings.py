@@ -153,11 +153,18 @@ class EmbeddedDenoiser(GaussianDenoiser):
         belief = super().forward(x_t, t, cond)
         return replace(belief, x0=self.clamped(belief.x0, self.logits(belief.x0, x_t, t), t))
 
+    def evidence(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """log N(x_t; alpha E_w, sigma²) but for a number a position, (B, L, vocab), t > 0: what each vector says by itself."""
+        schedule = self.process.schedule
+        return like(schedule.alpha(t) / schedule.sigma(t) ** 2, x_t) * self.table.products(x_t)
+
+    def seen(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the network sees of x_t (B, L, D): the mean of rows by each vector's own evidence."""
+        return mean(self.table, x_t, self.evidence(x_t, t))
+
     def logits(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """log p(w | x_t) but for a number a position, (B, L, vocab), from the network's x0-hat (B, L, D) and x_t, t > 0."""
-        said = self.table.products(x0) / math.sqrt(self.table.width)
-        schedule = self.process.schedule
-        return said + like(schedule.alpha(t) / schedule.sigma(t) ** 2, said) * self.table.products(x_t)
+        return self.table.products(x0) / math.sqrt(self.table.width) + self.evidence(x_t, t)
 
     def clamped(self, x0: Tensor, logits: Tensor, t: Tensor) -> Tensor:
         """What is believed of x0 where the network has x0-hat: see CLAMPS; x0-hat itself above `clamp_from`."""

@@ -30,16 +30,16 @@ def rows() -> Table:
 class Context(nn.Module):
     """x0-hat whose products with the rows are what the other positions say of each, exactly, of tokens whose law is a table."""
 
-    def __init__(self, law: TokenTable, table: Table, schedule: Schedule) -> None:
+    def __init__(self, law: TokenTable, table: Table) -> None:
         super().__init__()
-        self.law, self.schedule, self.rows = law, schedule, [table]
+        self.law, self.table = law, table
 
     def forward(self, x: Tensor, level: Tensor, cond: object = None) -> Tensor:
-        table = self.rows[0]
-        t = self.schedule.at_angle(level.double() * math.pi / 2)
-        own = like(self.schedule.alpha(t) / self.schedule.sigma(t) ** 2, x) * table.products(x)
+        """The network sees means of rows, in which each vector's own p(w | x_t) can be read off where rows are in general position."""
+        basis = torch.cat([self.table.rows, torch.ones(K, 1, dtype=F64)], 1)
+        own = (torch.cat([x, torch.ones_like(x[..., :1])], -1) @ torch.linalg.pinv(basis)).clamp(min=1e-30).log()
         said = torch.stack([self.others(own, i) for i in range(x.shape[1])], 1)
-        basis = torch.cat([table.rows / math.sqrt(WIDTH), torch.ones(K, 1, dtype=F64)], 1)
+        basis = torch.cat([self.table.rows / math.sqrt(WIDTH), torch.ones(K, 1, dtype=F64)], 1)
         return (said @ torch.linalg.pinv(basis).T)[..., :-1]
 
     def others(self, own: Tensor, i: int) -> Tensor:
@@ -62,13 +62,12 @@ class Wrong(nn.Module):
         return self.size * torch.tanh(self.mix(x.roll(1, 1)) - like(level, x))
 
 
-def denoiser(network: nn.Module | None, schedule: Schedule, clamp: str = "mean", **options: float) -> EmbeddedDenoiser:
+def denoiser(
+    network: nn.Module | None, schedule: Schedule, clamp: str = "mean", **options: float
+) -> EmbeddedDenoiser:
     known = rows()
-    network = network or Context(law(), known, schedule)
-    if isinstance(network, Context):
-        known = network.rows[0]
-    process = Gaussian(schedule)
-    return EmbeddedDenoiser(network, process, X0(), UnitX0(), known, clamp=clamp, **options).eval()
+    network = network or Context(law(), known)
+    return EmbeddedDenoiser(network, Gaussian(schedule), X0(), UnitX0(), known, clamp=clamp, **options).eval()
 
 
 def law() -> TokenTable:
@@ -102,7 +101,9 @@ def said_of(made: EmbeddedDenoiser, x_t: Tensor, t: Tensor) -> Tensor:
     return said
 
 
-def bounds(made: EmbeddedDenoiser, sequences: Tensor, copies: int, ratio: float, n: int = 16) -> tuple[Tensor, Tensor]:
+def bounds(
+    made: EmbeddedDenoiser, sequences: Tensor, copies: int, ratio: float, n: int = 16
+) -> tuple[Tensor, Tensor]:
     """(the mean bound of each sequence, its standard error), from `copies` estimates."""
     ids = sequences.repeat(copies, 1)
     found = embedded_bound(made, ids, None, Streams(range(len(ids))), n, ratio).nats.reshape(copies, -1)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from carrara.networks.blocks import zeroed
 from carrara.networks.options import require
-from carrara.networks.sequences import Sequences
+from carrara.networks.sequences import SMALL, Sequences
 from carrara.networks.transformer import Order
 
 
@@ -39,6 +39,8 @@ class VectorTransformer(Sequences):
         self.body = self.blocks(depth, mlp_ratio, dropout)
         self.leave = zeroed(nn.Linear(width, channels))
         self.begin(self.source)
+        nn.init.normal_(self.enter.weight, std=SMALL / channels**0.5)
+        nn.init.zeros_(self.enter.bias)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         self.check_length(x)
