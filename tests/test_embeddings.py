@@ -12,7 +12,7 @@ from toys import F64
 
 from carrara.embeddings import CLAMPS, EmbeddedDenoiser, Table, embedded
 from carrara.errors import InputError, RecipeError
-from carrara.predictions import V, X0, Prediction, Velocity
+from carrara.predictions import X0, Prediction, V, Velocity
 from carrara.processes import Gaussian
 from carrara.rng import Streams
 from carrara.schedules import Cosine, Flow, Schedule
@@ -220,7 +220,7 @@ def test_what_makes_no_denoiser_is_refused(options: dict[str, Any], words: str) 
 
 
 def test_a_recipe_without_a_table_is_refused() -> None:
-    with pytest.raises(RecipeError, match="the recipe's codec has none; choose codec {kind: embedding"):
+    with pytest.raises(RecipeError, match=r"the recipe's codec has none; choose codec \{kind: embedding"):
         embedded(Mixer(), Flow(), X0(), UnitX0(), Posterior())
 
 

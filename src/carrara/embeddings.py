@@ -3,8 +3,9 @@
     x0 = E(w)                                                    the row of each token, every row of unit root mean square
     p(w | x_t) ∝ exp(⟨x0-hat, E_w⟩ / √D + (alpha / sigma²) ⟨x_t, E_w⟩)     rounding
 
-The second term of rounding is Bayes' rule for what a position's own vector says: N(x_t; alpha E_w, sigma²), whose norms are all one
-and drop out. The first is what the network has to add: what the others say. Process, samplers and guidance are those of numbers.
+The second term of rounding is Bayes' rule for what a position's own vector says, N(x_t; alpha E_w, sigma²), where all rows are
+equally long, so that their norms drop out. The first is what the network has to add: what the other positions say. Process,
+samplers and guidance are those of numbers.
 
 Sources: Diffusion-LM Improves Controllable Text Generation, Li et al., 2022, for the end-to-end loss and for clamping; Continuous
 Diffusion for Categorical Data (CDCD), Dieleman et al., 2022, for rows of one norm, cross entropy and the mean of rows.

@@ -35,7 +35,7 @@ class Context(nn.Module):
         self.law, self.table = law, table
 
     def forward(self, x: Tensor, level: Tensor, cond: object = None) -> Tensor:
-        """The network sees means of rows, in which each vector's own p(w | x_t) can be read off where rows are in general position."""
+        """It sees means of rows, from which each vector's own p(w | x_t) can be read where rows are in general position."""
         basis = torch.cat([self.table.rows, torch.ones(K, 1, dtype=F64)], 1)
         own = (torch.cat([x, torch.ones_like(x[..., :1])], -1) @ torch.linalg.pinv(basis)).clamp(min=1e-30).log()
         said = torch.stack([self.others(own, i) for i in range(x.shape[1])], 1)

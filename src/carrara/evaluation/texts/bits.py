@@ -1,7 +1,8 @@
 """How many bits a model needs for text that it has never seen, for each character, byte and token of it.
 
     exact        −log2 P(window) by the formula, of autoregressive models
-    bound        at most so many, of masked diffusion: its variational bound, estimated from some shares of hidden tokens
+    bound        at most so many, of masked diffusion and of tokens as vectors: the variational bound, estimated from some shares of
+                 hidden tokens, or from some levels of noise
 
 Held-out windows are taken whole, in an order that never changes, and what their tokens cost, end tokens too, is divided by the
 characters they stand for. Beside it stand two models that anybody has: every token alone, by how often it was seen in training,
