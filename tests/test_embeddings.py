@@ -192,6 +192,29 @@ def test_gradients_reach_the_table_and_the_network(clamp: str) -> None:
     torch.testing.assert_close(along, torch.zeros(K), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("clamp", ["none", "mean"])
+def test_the_table_s_gradient_is_the_whole_of_it(clamp: str) -> None:
+    """Along any direction it is the slope of the loss: none of the ways from the table to the loss is cut."""
+    denoiser = made(clamp).double()
+    weight = denoiser.table.weight
+    along = torch.randn(K, D, dtype=F64, generator=torch.Generator().manual_seed(4))
+
+    def loss() -> Tensor:
+        return denoiser.loss(ids(), TIMES, None, Streams(range(6))).sum()
+
+    @torch.no_grad()
+    def beside(step: float) -> float:
+        weight.add_(step * along)
+        found = float(loss())
+        weight.sub_(step * along)
+        return found
+
+    slope = (beside(1e-5) - beside(-1e-5)) / 2e-5
+    loss().backward()
+    assert weight.grad is not None
+    assert float((weight.grad * along).sum()) == pytest.approx(slope, rel=1e-3)
+
+
 @each_clamp
 def test_the_gradient_is_finite_at_the_first_times_of_training(clamp: str) -> None:
     denoiser, t = made(clamp), torch.tensor([1e-5, 1e-4, 1e-3, 1e-2, 0.999, 1.0], dtype=F64)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from carrara import __version__, files, tensors
 from carrara.backends import BACKENDS, TORCH, Running, running
-from carrara.codecs.base import Codec, Kept, Learning
+from carrara.codecs.base import Codec, Kept, begun, learnt_of
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit
@@ -58,7 +58,7 @@ class Model:
 
     def weights(self) -> dict[str, Tensor]:
         """All that was trained, by name: the network's tensors, and those of the codec that are trained with it."""
-        learnt = self.codec.learnt() if isinstance(self.codec, Learning) else {}
+        learnt = learnt_of(self.codec)
         own = {f"{name}.{key}": v for name, module in learnt.items() for key, v in module.state_dict().items()}
         return {**self.denoiser.network.state_dict(), **own}
 
@@ -234,16 +234,17 @@ def build(
     The network's parameters are drawn from the recipe's seed. `codec`, `condition`: the recipe's, where they have been made or
     restored already.
     """
-    condition, codec = condition or recipe.build("condition", classes=tuple(classes)), codec or recipe.build("codec")
+    condition = condition or recipe.build("condition", classes=tuple(classes))
+    made: Codec = codec or recipe.build("codec")
     parts = {section: recipe.build(section) for section in PARTS if section in recipe.sections}
-    told: dict[str, Any] = codec.told(tuple(shape))
+    told: dict[str, Any] = made.told(tuple(shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = _network(recipe, told | condition.told(), **parts)
-        codec = codec.begin() if isinstance(codec, Learning) else codec
-    learnt = _learnt(recipe, codec)
+        made = begun(made)
+    learnt = _learnt(recipe, made)
     denoiser = recipe.build("process", network=network, vocab=told.get("vocab"), **learnt, **parts)
-    model = Model(recipe, condition, denoiser, codec, recipe.build("sampling"), tuple(shape), tuple(classes))
+    model = Model(recipe, condition, denoiser, made, recipe.build("sampling"), tuple(shape), tuple(classes))
     model.wished(1, {})  # What could not be sampled is refused before it is trained.
     return model
 
@@ -260,7 +261,7 @@ def _network(
 
 def _learnt(recipe: Recipe, codec: Codec) -> dict[str, torch.nn.Module]:
     """What of the codec is trained with the denoiser. Raises RecipeError where the recipe's process would not train it."""
-    learnt = codec.learnt() if isinstance(codec, Learning) else {}
+    learnt = learnt_of(codec)
     if unused := [name for name in learnt if not recipe.takes("process", name)]:
         codec_kind, process = (recipe.sections[section]["kind"] for section in ("codec", "process"))
         raise RecipeError(

@@ -124,7 +124,7 @@ def test_it_learns_to_tell_tokens_apart(
 ) -> None:
     monkeypatch.setenv("CARRARA_CACHE", str(tmp_path))
     found = bits(model, opened(finished, LONG, TAUGHT).dataset, draws=16)
-    assert found.per_character < 0.9 * found.unigram and not found.exact and found.estimate_error > 0
+    assert found.per_character < 0.96 * found.unigram and not found.exact and found.estimate_error > 0
     lines = metrics(finished)
     held = [line["heldout_loss_ema"] for line in lines if "heldout_loss_ema" in line]
     assert held[-1] < 0.8 * held[0]

@@ -60,7 +60,7 @@ class Kept(Protocol):
 
 
 @runtime_checkable
-class Learning(Protocol):
+class Learning(Codec, Protocol):
     """A codec of which a part is trained with the denoiser, end to end: both have it, and it is one object."""
 
     def begin(self) -> Self:
@@ -74,6 +74,16 @@ class Learning(Protocol):
     def vectors(self, kept: Tensor) -> Tensor:
         """x0 of what is kept of examples, which is what the denoiser's loss is given: that goes there by itself."""
         ...
+
+
+def begun(codec: Codec) -> Codec:
+    """The codec with what of it is trained, drawn from torch's generator where it learns and has none yet."""
+    return codec.begin() if isinstance(codec, Learning) else codec
+
+
+def learnt_of(codec: Codec) -> dict[str, nn.Module]:
+    """What of the codec is trained with the denoiser, by the name of its parameter there; nothing of most codecs."""
+    return codec.learnt() if isinstance(codec, Learning) else {}
 
 
 def x0_of(codec: Codec, kept: Tensor) -> Tensor:
