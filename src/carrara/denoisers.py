@@ -129,10 +129,8 @@ class GaussianDenoiser(nn.Module):
 
         Each has x_t's shape and dtype, whatever precision the network computed in.
         """
-        schedule = self.process.schedule
-        scale = like(self.prediction.input_scale(schedule, t), x_t)
         level = self.process.level(t).to(dtype=torch.float32, device=x_t.device).expand(len(x_t))
-        out = self._computes()(scale * x_t, level, cond).to(x_t.dtype)
+        out = self._computes()(self.seen(x_t, t), level, cond).to(x_t.dtype)
         if self.variance.outputs == 1:
             return out, None
         if out.shape[1] != 2 * x_t.shape[1]:
@@ -142,6 +140,10 @@ class GaussianDenoiser(nn.Module):
             )
         mean, extra = out.chunk(2, dim=1)
         return mean, extra
+
+    def seen(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the network sees of x_t (B, *): itself, scaled as its prediction asks."""
+        return like(self.prediction.input_scale(self.process.schedule, t), x_t) * x_t
 
     def _computes(self) -> Network:
         """The backend, where there is one and only values are asked for; in training and for gradients the network."""
@@ -171,6 +173,7 @@ DENOISERS: dict[str, str] = {
     "gaussian": "carrara.denoisers:gaussian",
     "masked": "carrara.tokens:masked",
     "autoregressive": "carrara.tokens:autoregressive",
+    "embedded": "carrara.embeddings:embedded",
 }
-"""By the kind of their process. What a function has parameters for of `network`, `vocab` and carrara.recipe.PARTS it is given; the
-others are its options in the recipe. A recipe has those sections of PARTS that it asks for."""
+"""By the kind of their process. What a function has parameters for of `network`, `vocab`, `table` and carrara.recipe.PARTS it is
+given; the others are its options in the recipe. A recipe has those sections of PARTS that it asks for."""

@@ -181,7 +181,7 @@ class Grids:
 def purpose_of(model: Model, sampling: Sampling, tuning: Tuning) -> dict[str, Any]:
     """All that decides which grid is best, as JSON gives it back."""
     purpose = {
-        "weights": tensors.sha256(model.denoiser.network.state_dict()),
+        "weights": tensors.sha256(model.weights()),
         **({"backend": model.backend.name} if model.backend else {}),
         "sampler": sampling.sampler,
         "options": dict(sampling.options),

@@ -117,15 +117,25 @@ def prior_divergence(process: Gaussian, x0: Tensor) -> Tensor:
 
 def _integral(denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams, first: Tensor, draws: int) -> Tensor:
     """∫ ½ e^λ (−dλ/dclock) ‖x0 − belief‖² dclock, the factor being theta cos(theta) / sin(theta)³: (B,)."""
-    schedule = denoiser.process.schedule
-    low, high = clock_of(schedule, first), clock_of(schedule, torch.ones_like(first))
     total = torch.zeros(len(x0), dtype=F64, device=x0.device)
     for place in _places(rng, draws):
-        clock = torch.lerp(low, high, place)
-        theta, t = angle_at(clock), time_at(schedule, clock)
-        factor = (high - low) * theta * torch.cos(theta) / torch.sin(theta) ** 3
-        total += factor.to(x0.device) * _errors(denoiser, x0, cond, rng, t)[0].flatten(1).sum(1)
+        total += integrand(denoiser, x0, cond, rng, first, place)
     return total / draws
+
+
+def integrand(
+    denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams, first: Tensor, place: Tensor
+) -> Tensor:
+    """What the bound's integral in continuous time is the mean of, at one place (B,) in [0, 1) and one x_t: (B,) float64 nats.
+
+    A place is the share of the clock that has gone by from the time `first` to 1.
+    """
+    schedule = denoiser.process.schedule
+    low, high = clock_of(schedule, first), clock_of(schedule, torch.ones_like(first))
+    clock = torch.lerp(low, high, place)
+    theta, t = angle_at(clock), time_at(schedule, clock)
+    factor = (high - low) * theta * torch.cos(theta) / torch.sin(theta) ** 3
+    return factor.to(x0.device) * _errors(denoiser, x0, cond, rng, t)[0].flatten(1).sum(1)
 
 
 def _sum(denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams, steps: int, draws: int | None) -> Tensor:

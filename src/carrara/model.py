@@ -13,11 +13,11 @@ from torch import Tensor
 
 from carrara import __version__, files, tensors
 from carrara.backends import BACKENDS, TORCH, Running, running
-from carrara.codecs.base import Codec, Kept
+from carrara.codecs.base import Codec, Kept, begun, learnt_of
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit
-from carrara.errors import InputError
+from carrara.errors import InputError, RecipeError
 from carrara.grids import Grids
 from carrara.kinds import DIFFUSION, FORMAT, check_kind
 from carrara.recipe import PARTS, Recipe, check
@@ -55,6 +55,12 @@ class Model:
     def parameters(self) -> int:
         """The number of the network's parameters."""
         return sum(p.numel() for p in self.denoiser.network.parameters())
+
+    def weights(self) -> dict[str, Tensor]:
+        """All that was trained, by name: the network's tensors, and those of the codec that are trained with it."""
+        learnt = learnt_of(self.codec)
+        own = {f"{name}.{key}": v for name, module in learnt.items() for key, v in module.state_dict().items()}
+        return {**self.denoiser.network.state_dict(), **own}
 
     @property
     def backend(self) -> Running | None:
@@ -228,14 +234,17 @@ def build(
     The network's parameters are drawn from the recipe's seed. `codec`, `condition`: the recipe's, where they have been made or
     restored already.
     """
-    condition, codec = condition or recipe.build("condition", classes=tuple(classes)), codec or recipe.build("codec")
+    condition = condition or recipe.build("condition", classes=tuple(classes))
+    made: Codec = codec or recipe.build("codec")
     parts = {section: recipe.build(section) for section in PARTS if section in recipe.sections}
-    told: dict[str, Any] = codec.told(tuple(shape))
+    told: dict[str, Any] = made.told(tuple(shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = _network(recipe, told | condition.told(), **parts)
-    denoiser = recipe.build("process", network=network, vocab=told.get("vocab"), **parts)
-    model = Model(recipe, condition, denoiser, codec, recipe.build("sampling"), tuple(shape), tuple(classes))
+        made = begun(made)
+    learnt = _learnt(recipe, made)
+    denoiser = recipe.build("process", network=network, vocab=told.get("vocab"), **learnt, **parts)
+    model = Model(recipe, condition, denoiser, made, recipe.build("sampling"), tuple(shape), tuple(classes))
     model.wished(1, {})  # What could not be sampled is refused before it is trained.
     return model
 
@@ -248,6 +257,18 @@ def _network(
         told = told | {"outputs": told["channels"] * variance.outputs}
     made: torch.nn.Module = recipe.build("network", **told)
     return made
+
+
+def _learnt(recipe: Recipe, codec: Codec) -> dict[str, torch.nn.Module]:
+    """What of the codec is trained with the denoiser. Raises RecipeError where the recipe's process would not train it."""
+    learnt = learnt_of(codec)
+    if unused := [name for name in learnt if not recipe.takes("process", name)]:
+        codec_kind, process = (recipe.sections[section]["kind"] for section in ("codec", "process"))
+        raise RecipeError(
+            f"the codec {codec_kind!r} has a {unused[0]} that is trained with the denoiser, and the process {process!r} trains "
+            "none; choose process embedded"
+        )
+    return learnt
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TORCH) -> Model:

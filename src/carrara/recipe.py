@@ -61,7 +61,7 @@ FROM_DATA: dict[str, frozenset[str]] = {
     "network": frozenset(
         {"channels", "size", "classes", "outputs", "vocab", "length", "source_vocab", "source_length"}
     ),
-    "process": frozenset({"network", "vocab", *PARTS}),
+    "process": frozenset({"network", "vocab", "table", *PARTS}),
     "condition": frozenset({"classes"}),
     "data": frozenset({"progress"}),
     "trainable": frozenset({"model", "times", "recipe", "dataset", "settings", "seed", "world", "examples"}),
@@ -117,6 +117,10 @@ class Recipe:
                 f"{', '.join(sorted(from_data)) or 'nothing of the kind'}; choose another kind of {section}"
             )
         return target(**validated(section, target, options), **given)
+
+    def takes(self, section: str, name: str) -> bool:
+        """Whether what a section describes has a parameter of this name."""
+        return name in inspect.signature(target_of(section, self.sections[section])).parameters
 
     def measured(self, data_std: float) -> Recipe:
         """The recipe with its measured values put in."""

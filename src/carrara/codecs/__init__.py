@@ -5,6 +5,7 @@ CODECS: dict[str, str] = {
     "bpe": "carrara.codecs.bpe:Bpe",
     "bytes": "carrara.codecs.bytes:Bytes",
     "characters": "carrara.codecs.characters:Characters",
+    "embedding": "carrara.codecs.embedding:Embedding",
     "pixels": "carrara.codecs.pixels:Pixels",
     "vq": "carrara.codecs.vq:Vq",
 }

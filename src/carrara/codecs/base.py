@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Codec(Protocol):
@@ -57,3 +57,35 @@ class Kept(Protocol):
     def restore(self, folder: Path) -> Self:
         """This codec, or condition, as it was saved there; whatever its options name is not looked for."""
         ...
+
+
+@runtime_checkable
+class Learning(Codec, Protocol):
+    """A codec of which a part is trained with the denoiser, end to end: both have it, and it is one object."""
+
+    def begin(self) -> Self:
+        """This codec with that part, drawn from torch's generator where it has none yet."""
+        ...
+
+    def learnt(self) -> dict[str, nn.Module]:
+        """That part, by the name of the parameter of the process's denoiser that takes it."""
+        ...
+
+    def vectors(self, kept: Tensor) -> Tensor:
+        """x0 of what is kept of examples, which is what the denoiser's loss is given: that goes there by itself."""
+        ...
+
+
+def begun(codec: Codec) -> Codec:
+    """The codec with what of it is trained, drawn from torch's generator where it learns and has none yet."""
+    return codec.begin() if isinstance(codec, Learning) else codec
+
+
+def learnt_of(codec: Codec) -> dict[str, nn.Module]:
+    """What of the codec is trained with the denoiser, by the name of its parameter there; nothing of most codecs."""
+    return codec.learnt() if isinstance(codec, Learning) else {}
+
+
+def x0_of(codec: Codec, kept: Tensor) -> Tensor:
+    """x0, which can be noised, of what a codec keeps of examples: they are one, but for a codec that learns."""
+    return codec.vectors(kept) if isinstance(codec, Learning) else kept

@@ -13,12 +13,12 @@ import torch
 
 from carrara import files
 from carrara.codecs.encoded import fitted
+from carrara.codecs.nested import text_codec
 from carrara.codecs.texts import TextCodec
 from carrara.data.dataset import Dataset
 from carrara.data.documents import Documents
 from carrara.denoisers import Cond
-from carrara.errors import DamagedFile, InputError, RecipeError
-from carrara.recipe import checked, target_of, validated
+from carrara.errors import DamagedFile, InputError
 
 CODEC = {"kind": "characters"}
 EXAMPLES = "examples.json"
@@ -150,17 +150,5 @@ def _whole(codec: TextCodec, texts: Documents) -> Iterator[str]:
 
 def _codec(options: Mapping[str, Any]) -> TextCodec:
     """The codec of these options, which gives each text its window."""
-    try:
-        target = target_of("codec", options)
-        whole = checked("codec", options)
-        if "layout" in whole and "layout" not in options:
-            whole["layout"] = "rows"
-        made = target(**validated("codec", target, {key: value for key, value in whole.items() if key != "kind"}))
-    except RecipeError as error:
-        raise RecipeError(f"condition.{error}") from error
-    if not isinstance(made, TextCodec) or made.layout != "rows":
-        raise RecipeError(
-            f"condition.codec is {dict(options)}; sources are texts, a window each: choose kind bytes, bpe or "
-            "characters, layout rows"
-        )
-    return made
+    words = "sources are texts, a window each: choose kind bytes, bpe or characters, layout rows"
+    return text_codec(options, "condition", words, layout="rows")

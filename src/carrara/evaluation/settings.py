@@ -48,8 +48,8 @@ def samples_key(weights: str, seeds: Sequence[int], labels: Sequence[int] | None
 
 
 def weights_sha256(model: Model) -> str:
-    """The SHA-256 (hex) of the network's tensors, names included."""
-    return tensors.sha256(model.denoiser.network.state_dict())
+    """The SHA-256 (hex) of the tensors that were trained, names included."""
+    return tensors.sha256(model.weights())
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carrara import files
+from carrara.codecs.base import x0_of
 from carrara.conditions.base import examples
 from carrara.data import Dataset
 from carrara.evaluation import media, told
@@ -156,7 +157,8 @@ def forward_section(model: Model, dataset: Dataset, rows: int = 4) -> Section:
 def heldout_x0(model: Model, dataset: Dataset, rows: int) -> Tensor:
     """x0 of the first held-out examples, `rows` or as many as there are."""
     unseen = examples_of(dataset, model.codec)[1]
-    return unseen.x0(unseen.batch(np.arange(min(rows, len(unseen)))), torch.device("cpu"))
+    kept = unseen.x0(unseen.batch(np.arange(min(rows, len(unseen)))), torch.device("cpu"))
+    return x0_of(model.codec, kept)
 
 
 def previews_section(folder: Path) -> Section:

@@ -9,36 +9,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carrara.errors import InputError
-from carrara.native.common import computed_in
-from carrara.networks import ops
-from carrara.networks.blocks import Fourier, zeroed
+from carrara.networks.blocks import zeroed
 from carrara.networks.memory import Memory
 from carrara.networks.options import require
-from carrara.networks.transformer import Order, Transformer
-
-BASE = 10_000.0
-"""Radians: the slowest pair of a head is turned by about 1 / BASE a token."""
-SMALL = 0.02
-"""The standard deviation that vectors of tokens begin with: gates begin as 0, and what comes through is soon heard."""
+from carrara.networks.sequences import SMALL, Sequences, looked_up
+from carrara.networks.transformer import Order
 
 
-class TokenTransformer(nn.Module):
+class TokenTransformer(Sequences):
     """Logits (B, L, vocab) from tokens x (B, L), level (B,) in [0, 1] and {"label": (B,), "source": (B, S)}, or less, or None.
 
-    x holds ids from 0 to `vocab`, which is the mask: a token that is not known. L is at most `length`. `classes` (0: no labels;
-    label `classes` is the null), `source_vocab` and `source_length` (0: no source; id `source_vocab` is its null and fills what is
-    shorter) come from the data. The source stands before the tokens, and all of them see it.
+    x holds ids from 0 to `vocab`, which is the mask: a token that is not known. L is at most `length`; what else comes from the
+    data see `Sequences`. The source stands before the tokens, and all of them see it.
 
     causal: the output at position i is made of the tokens before i alone. They are moved by one for that, and a mask, before which
     nothing is known, is put before the first. `following` reads them one after the other.
 
     The level is told where `told_level` is set. Without it the output is a function of x and the condition alone.
-
-    Source: the blocks are DiT's (Peebles & Xie, 2023), with RMS norm (Zhang & Sennrich, 2019) and rotary places (RoFormer, Su et
-    al., 2021).
     """
-
-    turn: Tensor
 
     def __init__(
         self,
@@ -60,29 +48,16 @@ class TokenTransformer(nn.Module):
         `mlp_ratio`: how much wider than a token each block's MLP is. `tied`: whether a token's logit is read off with the vector
         that the token is embedded by.
         """
-        super().__init__()
-        _check(vocab, length, source_vocab, source_length, width, depth, head_width, mlp_ratio, dropout)
-        self.vocab, self.length, self.classes, self.causal = vocab, length, classes, causal
-        self.source_vocab, self.source_length, self.heads = source_vocab, source_length, width // head_width
-        emb = max(64, width // 4) if classes or told_level else 0
-        self.level = (
-            nn.Sequential(Fourier(2 * emb), nn.Linear(2 * emb, emb), nn.SiLU(), nn.Linear(emb, emb))
-            if told_level
-            else None
-        )
-        self.label = nn.Embedding(classes + 1, emb) if classes else None
-        self.source = nn.Embedding(source_vocab + 1, width) if source_vocab else None
+        require(("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"))
+        super().__init__(length, classes, source_vocab, source_length, width, head_width, told_level)
+        self.vocab, self.causal = vocab, causal
         self.token = nn.Embedding(vocab + 1, width)
-        self.body = Transformer(width, depth, self.heads, emb, mlp_ratio, dropout, ops.rms_norm)
+        self.body = self.blocks(depth, mlp_ratio, dropout)
         self.tied, self.leave = tied, zeroed(nn.Linear(width, width if tied else vocab))
-        for table in (self.token, self.source):
-            if table is not None:
-                nn.init.normal_(table.weight, std=SMALL)
-        self.register_buffer("turn", places(source_length + length + 1, head_width), persistent=False)
+        self.begin(self.token, self.source)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        if x.shape[1] > self.length:
-            raise InputError(f"there are {x.shape[1]} tokens, and the network was made for {self.length} at most")
+        self.check_length(x)
         read = F.pad(x, (1, 0), value=self.vocab)[:, :-1] if self.causal else x
         tokens = self.embedded(read, self.sources(cond, len(x)))
         order = Order(self.turn[: tokens.shape[1]], self.source_length if self.causal else None)
@@ -111,96 +86,9 @@ class TokenTransformer(nn.Module):
 
     def embedded(self, x: Tensor, source: Tensor | None) -> Tensor:
         """The vectors of the source, where there is one, and then of the tokens x (B, m): (B, S + m, width)."""
-        tokens = looked_up(self.token, x, "token")
-        if source is not None and self.source is not None:
-            tokens = torch.cat([looked_up(self.source, source, "token of the source"), tokens], 1)
-        return tokens.to(computed_in(tokens))
-
-    def sources(self, cond: Mapping[str, Tensor] | None, count: int) -> Tensor | None:
-        """The source (B, source_length), filled up with its null; None where the network knows none."""
-        if self.source is None:
-            return None
-        given = None if cond is None else cond.get("source")
-        if given is None:
-            return torch.full((count, self.source_length), self.source_vocab, device=self.turn.device)
-        if given.shape[1] > self.source_length:
-            raise InputError(
-                f"the source has {given.shape[1]} tokens, and the network was made for {self.source_length} at most"
-            )
-        return F.pad(given, (0, self.source_length - given.shape[1]), value=self.source_vocab)
-
-    def told(self, level: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor | None:
-        """The embedding (B, width / 4, at least 64) of level and label; None where the network is told neither."""
-        emb = None if self.level is None else self.level(level)
-        if self.label is None:
-            return emb
-        given = None if cond is None else cond.get("label")
-        if given is None:
-            given = torch.full((len(level),), self.classes, device=level.device)
-        label = looked_up(self.label, given, "label")
-        return label if emb is None else emb + label
+        return self.after(source, looked_up(self.token, x, "token"))
 
     def logits(self, x: Tensor) -> Tensor:
         """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""
         out: Tensor = self.leave(x)
         return F.linear(out, self.token.weight[:-1] / (SMALL * x.shape[-1] ** 0.5)) if self.tied else out
-
-
-def looked_up(table: nn.Embedding, ids: Tensor, what: str) -> Tensor:
-    """The rows (…, width) of these ids; the last row stands for none. Raises InputError, on a CPU, for an id that has no row."""
-    try:
-        rows: Tensor = table(ids)
-        return rows
-    except IndexError as error:
-        wrong, most = ids[(ids < 0) | (ids >= table.num_embeddings)], table.num_embeddings - 1
-        raise InputError(
-            f"the id of a {what} is {int(wrong[0])}; ids go from 0 to {most}, which stands for none"
-        ) from error
-
-
-def places(count: int, head_width: int) -> Tensor:
-    """What q and k of each of `count` places are turned by, (count, 2, head_width) float32, see `carrara.networks.ops.turned`.
-
-    Pair j is turned by place · BASE^(-2j / head_width) radians, so that a score depends on the difference of two places alone.
-
-    Source: RoFormer: Enhanced Transformer with Rotary Position Embedding, Su et al., 2021, section 3.2.
-    """
-    speeds = BASE ** (-torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
-    angle = torch.arange(count, dtype=torch.float64)[:, None] * speeds
-    cosines, sines = angle.cos(), angle.sin()
-    pairs = [torch.stack([cosines, cosines], 2), torch.stack([-sines, sines], 2)]
-    return torch.stack(pairs, 1).flatten(2).float()
-
-
-def _check(
-    vocab: int, length: int, source_vocab: int, source_length: int, width: int, depth: int, head_width: int,
-    mlp_ratio: float, dropout: float,
-) -> None:  # fmt: skip
-    """Raises InputError for options that make no network."""
-    require(
-        ("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"),
-        ("length", length, length >= 1, "at least 1 token"),
-        ("source_vocab", source_vocab, source_vocab >= 0, "at least 0, which is no source"),
-        ("source_length", source_length, source_length >= 0, "at least 0, which is no source"),
-        (
-            "source_length",
-            source_length,
-            bool(source_vocab) == bool(source_length),
-            "0 where there is no source, and only there",
-        ),
-        (
-            "head_width",
-            head_width,
-            head_width >= 2 and head_width % 2 == 0,
-            "even, at least 2: places turn pairs of numbers",
-        ),
-        (
-            "width",
-            width,
-            width >= 1 and width % max(1, head_width) == 0,
-            f"a multiple of network.head_width, {head_width}",
-        ),
-        ("depth", depth, depth >= 1, "at least 1 block"),
-        ("mlp_ratio", mlp_ratio, mlp_ratio * width >= 1, "positive, and wide enough for one number"),
-        ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
-    )

@@ -1,7 +1,8 @@
 """How many bits a model needs for text that it has never seen, for each character, byte and token of it.
 
     exact        −log2 P(window) by the formula, of autoregressive models
-    bound        at most so many, of masked diffusion: its variational bound, estimated from some shares of hidden tokens
+    bound        at most so many, of masked diffusion and of tokens as vectors: the variational bound, estimated from some shares of
+                 hidden tokens, or from some levels of noise
 
 Held-out windows are taken whole, in an order that never changes, and what their tokens cost, end tokens too, is divided by the
 characters they stand for. Beside it stand two models that anybody has: every token alone, by how often it was seen in training,
@@ -100,7 +101,7 @@ def bits(
     characters, sizes = _sizes(model.codec, ids)
     if not characters.sum():
         raise InputError(f"{n} held-out windows of {dataset.name} hold no character; ask for more of them")
-    alone = unigram(_ids(train, np.arange(len(train))), model.codec.told(())["vocab"])
+    alone = _alone(train, model.codec)
     total, per = float(nats.sum()) / math.log(2), int(characters.sum())
     return Bits(
         per_character=total / per,
@@ -136,6 +137,11 @@ def unigram(ids: npt.NDArray[Any], vocab: int) -> npt.NDArray[np.float64]:
         counts += np.bincount(ids[start : start + ROWS].ravel(), minlength=vocab)
     each: npt.NDArray[np.float64] = -np.log2(counts / counts.sum())
     return each
+
+
+def _alone(train: Examples, codec: Any) -> npt.NDArray[np.float64]:
+    """−log2 of each token's share of training, see `unigram`."""
+    return unigram(_ids(train, np.arange(len(train))), codec.vocab)
 
 
 def _sizes(codec: Any, ids: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

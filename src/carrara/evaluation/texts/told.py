@@ -104,7 +104,7 @@ def bits_meanings(found: Figures) -> list[str]:
     lines = [f"Of {_windows(found)}, {found['characters']:,} characters; lower is better."]
     if not found["exact"]:
         lines.append(
-            f"The bound is estimated from {found['draws']} shares of hidden tokens a window, which alone leave "
+            f"The bound is estimated from {found['draws']} draws of noise a window, which alone leave "
             f"± {found['estimate_error']:.3f}."
         )
     return lines
