@@ -1,6 +1,6 @@
-"""Masked diffusion of verses beside the autoregressive model, at equal parameters, data and minutes: `make bench-verse`.
+"""Masked diffusion and Diffusion-LM of verses beside the autoregressive model, at equal data and minutes: `make bench-verse`.
 
-Both see the same windows of the same text. How well they know held-out text is told in bits a character, of masked diffusion a
+All see the same windows of the same text. How well they know held-out text is told in bits a character, of diffusion a
 bound; how well they write, by an outside judge, the entropy of the words and what is repeated, beside held-out text and the same
 with its words shuffled; and how fast, in turns, at several numbers of steps. `--set` changes all recipes alike.
 """
@@ -22,7 +22,7 @@ from carrara.evaluation.texts.judges import judge_of
 from carrara.model import Model
 from carrara.training.run import dataset_of
 
-RECIPES = {"masked": ["verse"], "ar": ["ar-verse"]}
+RECIPES = {"masked": ["verse"], "ar": ["ar-verse"], "embedded": ["diffusion-lm-verse"]}
 STEPS = (8, 16, 32, 64)
 ROUNDS = 4
 BATCH = 64
@@ -30,10 +30,12 @@ MEASURES = ("perplexity", "unknown", "entropy", "distinct_2", "repeated")
 WAYS = {
     **{f"masked, {steps} steps": Way("masked", {"steps": steps}) for steps in STEPS},
     "autoregressive": Way("ar", {}),
+    "diffusion-lm, 64 steps": Way("embedded", {"steps": 64}),
 }
 
 NOTES = {
     "bound_over_ar": "bits a character of held-out text: masked diffusion's bound over the autoregressive model's exact value",
+    "diffusion_lm_over_ar": "the same of Gaussian diffusion in an embedding space",
     "bits": "bits a character of each, with the standard error of another choice of windows, and what is known without a model",
     "windows": "held-out windows behind the bits",
     "ways": "each way to write: characters_per_s (median of the rounds, least, most), and of its texts the judge's perplexity and "
@@ -76,6 +78,7 @@ def knowing(known: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     fields = ("per_character", "standard_error", "estimate_error", "exact")
     return {
         "bound_over_ar": ours["per_character"] / theirs["per_character"],
+        "diffusion_lm_over_ar": known["embedded"]["per_character"] / theirs["per_character"],
         "bits": {name: {field: each[field] for field in fields} for name, each in known.items()} | alone,
         "windows": ours["n"],
     }
