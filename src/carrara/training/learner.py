@@ -65,14 +65,17 @@ class Learner:
             yield self.step(budget)
 
     def step(self, budget: int | None) -> Record:
-        """One turn of each player on the next global batch."""
+        """One step of all players on the next global batch: their gradients in turn, then their steps, or none."""
         lr = learning_rate(self.settings, self.images, budget)
         before = {key: value.clone() for key, value in self.buffers().items()}
         try:
-            turns = [self._turn(name, player, lr) for name, player in self.trainable.players.items()]
+            turns = [self._turn(name, player) for name, player in self.trainable.players.items()]
         except NonFinite:
             self.put_buffers(before)
+            self._forget()
             raise
+        self._take(lr)
+        self._forget()
         self.images += self.settings.batch
         self._follow()
         losses, norms = zip(*turns, strict=True)
@@ -94,7 +97,8 @@ class Learner:
         for key, buffer in self.buffers().items():
             buffer.copy_(values[key])
 
-    def _turn(self, name: str, player: nn.Module, lr: float) -> tuple[float, float]:
+    def _turn(self, name: str, player: nn.Module) -> tuple[float, float]:
+        """A player's loss and the norm of its gradient, which is left in its parameters, clipped."""
         player.train()
         loss = self._accumulated(name)
         gradients = [p.grad for p in self.parameters[name].values() if p.grad is not None]
@@ -102,11 +106,19 @@ class Learner:
         norm = nn.utils.get_total_norm(gradients)
         self._check(name, loss, norm)  # Before clipping, which would spread one gradient's NaN over all.
         nn.utils.clip_grads_with_norm_(self.parameters[name].values(), self.settings.clip, norm)
-        for group in self.optimisers[name].param_groups:
-            group["lr"] = lr * self.trainable.rate(name, self.images)
-        self.optimisers[name].step()
-        self.optimisers[name].zero_grad(set_to_none=True)
         return loss.item(), norm.item()
+
+    def _take(self, lr: float) -> None:
+        """Moves every player by the gradient in its parameters."""
+        for name, optimiser in self.optimisers.items():
+            for group in optimiser.param_groups:
+                group["lr"] = lr * self.trainable.rate(name, self.images)
+            optimiser.step()
+
+    def _forget(self) -> None:
+        """Leaves no gradient in any parameter."""
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
 
     def _accumulated(self, name: str) -> Tensor:
         """The mean loss of this process's share of the batch, whose gradient is left in the parameters, part after part."""
@@ -129,7 +141,6 @@ class Learner:
                 (f"the gradient of {key}" for key, p in self.parameters[name].items() if _bad(p.grad)),
                 "the gradient's norm",
             )
-        self.optimisers[name].zero_grad(set_to_none=True)
         raise NonFinite(
             f"{where} became NaN or infinite in the step after {self.images} images; that step was not taken. "
             "Lower training.lr, or set training.precision=float32."

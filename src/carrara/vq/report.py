@@ -27,6 +27,14 @@ PICTURES = 1000
 """Held-out pictures that are measured, at most."""
 SHOWN, COLUMNS = 48, 12
 FEATURES = "efficientnet"
+CURVES = (
+    ("Peak signal to noise", "dB", {"of what is left": "psnr_ema"}),
+    ("Perplexity of words", "words", {"of words": "perplexity_ema"}),
+    ("Error of a number", "from −1 to 1", {"error": "heldout_error_ema"}),
+    ("Distance to a network of pictures", "distance", {"distance": "heldout_perceptual_ema"}),
+    ("What the critic holds of pictures", "score", {"real": "score_real", "made": "score_made"}),
+)
+"""Of each: title, unit, and in metrics.jsonl the figures by their names in the chart."""
 
 
 def write_report(folder: Path) -> Path:
@@ -107,14 +115,10 @@ def pictures_section(model: VqModel, dataset: Dataset) -> Section:
 
 
 def learning_section(folder: Path) -> Section:
-    """How like the held-out pictures became, and how many words were in use, while it learnt."""
+    """How like the held-out pictures became, and how many words were in use, while it learnt; the parts of its loss, too."""
     metrics = read_metrics(folder / "metrics.jsonl")
-    charts: list[Block] = [
-        Chart(line_chart({title: metrics[name]}, title, "images seen", unit))
-        for name, title, unit in (
-            ("psnr_ema", "Peak signal to noise", "dB"),
-            ("perplexity_ema", "Perplexity of words", "words"),
-        )
-        if name in metrics
-    ]
-    return Section("Held-out pictures", "", [Row(charts)] if charts else [])
+    charts: list[Block] = []
+    for title, unit, names in CURVES:
+        series = {name: metrics[key] for name, key in names.items() if key in metrics}
+        charts += [Chart(line_chart(series, title, "images seen", unit))] if series else []
+    return Section("Held-out pictures", "", [Row(charts[i : i + 2]) for i in range(0, len(charts), 2)])
