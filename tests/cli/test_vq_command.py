@@ -18,7 +18,10 @@ from carrara.vq import report
 from carrara.vq.model import load
 
 Run = Callable[..., Any]
-CHANGES = ["data.kind=digits", "trainable.width=8", "trainable.depth=1", "training.batch=32", "training.previews=1"]
+CHANGES = [
+    *("data.kind=digits", "trainable.width=8", "trainable.depth=1", "training.batch=32", "training.previews=1"),
+    "trainable.perceptual=0",  # Its network may not be installed.
+]
 WORDS = ["train", "vq-fashion", *(word for change in CHANGES for word in ("--set", change)), "--images", "96"]
 
 

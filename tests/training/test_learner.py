@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import Line, differing, learner
+from small import Line, Toy, differing, learner
 from torch import Tensor
 
 from carrara.errors import NonFinite
@@ -171,6 +171,32 @@ def test_a_step_that_is_not_finite_is_not_taken_and_named(where: str, named: str
         player.step(None)
     assert differing(everything(player), before) == [] and player.images == 12
     assert all(p.grad is None for p in player.parameters["line"].values())
+
+
+def test_where_one_player_cannot_step_none_does() -> None:
+    """The first in turn, whose own gradient is good, included; and the second sees the first as it was before the step."""
+    toy, seen = Toy(steep), []
+    first, second = toy.players["line"], Line()
+    toy.players["second"] = second
+
+    def loss(player: str, start: int, count: int) -> Tensor:
+        seen.append(float(first.w.detach()))
+        factor = math.nan if player == "second" and start >= 8 else 1.0
+        return factor * steep(toy.players[player], torch.arange(start, start + count))
+
+    toy.loss = loss
+    player = Learner(toy, Training(batch=4, lr=0.1, warmup_images=0, cooldown=0.0, ema_images=40.0), seed=1)
+    player.step(None)
+    player.step(None)
+    before = [p.detach().clone() for line in (first, second) for p in line.parameters()]
+    moments = [value.clone() for each in player.optimisers["line"].state.values() for value in each.values()]
+    with pytest.raises(NonFinite, match="the loss became NaN or infinite in the step after 8 images"):
+        player.step(None)
+    after = [p for line in (first, second) for p in line.parameters()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)) and all(p.grad is None for p in after)
+    kept = [value for each in player.optimisers["line"].state.values() for value in each.values()]
+    assert all(torch.equal(a, b) for a, b in zip(moments, kept, strict=True))
+    assert seen[0::2] == seen[1::2] and len(set(seen)) == 3
 
 
 def test_dropout_differs_from_step_to_step_and_from_process_to_process() -> None:
