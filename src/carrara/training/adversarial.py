@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-AHEAD = 2048
+AHEAD = 4096
 """For how many images the critic learns before anybody listens to it."""
 SMALL = 1e-12
 """A slope that is not longer leads nowhere."""
