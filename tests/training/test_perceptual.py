@@ -1,4 +1,4 @@
-"""The distance to a network of pictures: none where nothing differs, more where more is blurred, a gradient to who is asked alone."""
+"""The distance to a network of pictures: none where nothing differs, more where more is blurred; its gradient is y's alone."""
 
 from __future__ import annotations
 
