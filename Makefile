@@ -87,7 +87,7 @@ bench-fid-peers: $(FID_PEERS) data
 bench-clip-emoji: $(VENV)
 	$(BIN)/python -m benchmarks.clip_emoji
 
-# The rates of both recipes first, which need the idle machine, then eight minutes of training for each; stopped, it goes on.
+# The rates of both recipes first, which need the idle machine, then five minutes of training for each; stopped, it goes on.
 bench-phonemes: $(VENV)
 	$(BIN)/python -m benchmarks.phonemes
 

@@ -64,7 +64,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--minutes", type=float, default=8.0, help="of training of each model")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of training of each model")
     parser.add_argument("-n", type=int, help="held-out words; all, unless said")
     parser.add_argument("--runs", type=Path, default=Path("runs/phonemes-beside"), help="where the runs are kept")
     parser.add_argument("--set", action="append", default=[], help="a change of both recipes, as of carrara train")
