@@ -4,7 +4,8 @@
 
 There is one definition of the scale: 0 is the weak belief, 1 is the strong one and no guidance, more goes beyond. With the
 null condition as the weak one this is classifier-free guidance (Ho & Salimans, 2022, eq. 6 with scale = 1 + w); with a worse
-network it is autoguidance (Karras et al., 2024).
+network it is autoguidance (Karras et al., 2024). With another condition in the null's place the belief goes from that one, and so
+away from what it says: a negative prompt.
 """
 
 from __future__ import annotations
@@ -20,6 +21,26 @@ from carrara.denoisers import Cond, Denoiser, Following, following
 from carrara.errors import InputError
 
 NO_CONDITION = "classifier-free guidance needs a condition to go towards; give a label or a prompt, or scale 1"
+
+
+AGAINST = "against "
+"""Before the names of those tensors of a condition that stand in the null's place."""
+
+
+def against(cond: Cond, weak: Cond) -> Cond:
+    """The condition with another one that takes the null's place in guidance, sample by sample.
+
+    It travels in the condition, with the samples it belongs to: a sampler may ask for some of its batch.
+    """
+    return {**cond, **{AGAINST + name: value for name, value in weak.items()}}
+
+
+def parted(cond: Cond | None) -> tuple[Cond | None, Cond | None]:
+    """(the condition itself, the one in the null's place; None where the null stays in it)."""
+    if cond is None or not any(name.startswith(AGAINST) for name in cond):
+        return cond, None
+    weak = {name.removeprefix(AGAINST): value for name, value in cond.items() if name.startswith(AGAINST)}
+    return {name: value for name, value in cond.items() if not name.startswith(AGAINST)}, weak
 
 
 class Guided:
@@ -52,7 +73,7 @@ class Guided:
         """The guided belief about x0 at t, a scalar or (B,); outside the interval, and at scale 1, the denoiser's own."""
         acts = (t >= self.interval[0]) & (t <= self.interval[1])
         if self.scale == 1 or not acts.any():
-            return self.denoiser(x_t, t, cond)
+            return self.denoiser(x_t, t, parted(cond)[0])
         strong, weak = self._both(x_t, t, cond)
         guided = strong.extrapolate(weak, self.scale if acts.all() else torch.where(acts, self.scale, 1.0))
         return guided.rescaled(strong, self.rescale) if self.rescale else guided
@@ -68,7 +89,8 @@ class Guided:
 
     def _both(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Any, Any]:
         if self.weak is not None:
-            return self.denoiser(x_t, t, cond), self.weak(x_t, t, cond)
+            own = parted(cond)[0]
+            return self.denoiser(x_t, t, own), self.weak(x_t, t, own)
         if cond is None:
             raise InputError(NO_CONDITION)
         both = self._conditions(cond, len(x_t))
@@ -76,9 +98,14 @@ class Guided:
         return strong, weak
 
     def _conditions(self, cond: Cond, count: int) -> Cond:
-        """The condition and below it the null one. A sampler may ask for a part of the batch; the null is the same for all."""
-        assert self.null is not None
-        return {name: torch.cat([cond[name], self.null[name][:count]]) for name in cond}
+        """The condition and below it the one in the null's place, or the null, which is the same for all.
+
+        A sampler may ask for a part of the batch.
+        """
+        strong, weak = parted(cond)
+        assert strong is not None and self.null is not None
+        weak = weak or {name: value[:count] for name, value in self.null.items()}
+        return {name: torch.cat([strong[name], weak[name]]) for name in strong}
 
 
 @dataclass(frozen=True)

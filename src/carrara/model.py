@@ -19,6 +19,7 @@ from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit
 from carrara.errors import InputError, RecipeError
 from carrara.grids import Grids
+from carrara.guidance import parted
 from carrara.kinds import DIFFUSION, FORMAT, check_kind
 from carrara.recipe import PARTS, Recipe, check
 from carrara.rng import Streams
@@ -95,14 +96,14 @@ class Model:
     ) -> Any:
         """n pictures, uint8 (n, C, H, W), or a list of n texts.
 
-        Sample i has the seed `seed` + i, or seeds[i], and its own random stream. `label=` (a number or name, or one for each)
-        or `source=` (a text, or one for each) says what is asked for; every field of `Sampling` can be given by name (steps=50,
-        sampler="ddim", guidance_scale=2.0, …).
+        Sample i has the seed `seed` + i, or seeds[i], and its own random stream. `label=` (a number or name, or one for each),
+        `source=` or `prompt=` (a text, or one for each) says what is asked for, `negative_prompt=` what guidance goes away from;
+        every field of `Sampling` can be given by name (steps=50, sampler="ddim", guidance_scale=2.0, …).
         `start`, `strength` and `mask` change what is given instead of making all anew, see `edit`; where n is not given, there is
-        a sample for each of several starts or sources.
+        a sample for each of several starts, sources or prompts.
         Raises InputError for what cannot be done.
         """
-        several = one_each(wishes.get("source") if start is None else start)
+        several = one_each(wishes.get("source", wishes.get("prompt")) if start is None else start)
         seeds = seeds_of(several if n is None and seeds is None else n, seed, seeds)
         if batch < 1:
             raise InputError(f"a batch of {batch} samples is not possible; use 1 or more")
@@ -150,7 +151,10 @@ class Model:
         known = set(Sampling.__dataclass_fields__)
         sampling = self.sampling.changed(**{k: v for k, v in wishes.items() if k in known})
         sampling.check(self.denoiser, self.condition)
-        return sampling, self.condition.ask(count, **{k: v for k, v in wishes.items() if k not in known})
+        cond = self.condition.ask(count, **{k: v for k, v in wishes.items() if k not in known})
+        if sampling.guidance_scale == 1 and parted(cond)[1] is not None:
+            raise InputError("a negative prompt does nothing without guidance; give guidance_scale too, such as 3")
+        return sampling, cond
 
     def edit(
         self,
@@ -255,6 +259,7 @@ def _network(
     """The network of a recipe, told what the data and the codec decide. Raises RecipeError where it needs to know other things."""
     if variance is not None and "channels" in told:
         told = told | {"outputs": told["channels"] * variance.outputs}
+    _check_heard(recipe, told)
     made: torch.nn.Module = recipe.build("network", **told)
     return made
 
@@ -269,6 +274,15 @@ def _learnt(recipe: Recipe, codec: Codec) -> dict[str, torch.nn.Module]:
             "none; choose process embedded"
         )
     return learnt
+
+
+def _check_heard(recipe: Recipe, told: Mapping[str, Any]) -> None:
+    """Raises RecipeError where a condition tells of text, and the network would not hear it."""
+    if unheard := [name for name in told if name.startswith("text_") and not recipe.takes("network", name)]:
+        raise RecipeError(
+            f"network.kind {recipe.sections['network']['kind']!r} cannot be told of text: it takes no {unheard[0]}; choose unet or dit, "
+            "or another condition"
+        )
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TORCH) -> Model:
@@ -340,7 +354,7 @@ def seeds_of(n: int | None, seed: int, seeds: Sequence[int] | None) -> list[int]
 
 
 def one_each(start: Any) -> int | None:
-    """How many samples there are where there is one for each start, or source; None where they do not decide it."""
+    """How many samples there are where there is one for each start, source or prompt; None where they do not decide it."""
     several = start.ndim == 4 if isinstance(start, Tensor) else isinstance(start, list | tuple)
     return len(start) if several else None
 

@@ -165,13 +165,13 @@ def load_clip(folder: Path) -> FolderClip:
     _check_words(folder)
     transformers = _transformers()
     prepare = Preprocessing.read(folder)
-    with _quiet(transformers):
+    with quiet(transformers):
         network = _network(transformers, folder)
         tokenize = _tokenizer(transformers, folder, network.config.text_config)
     _check_size(folder, prepare, network.config.vision_config.image_size)
     name = f"{folder.resolve().name}@{prepare.size[0]}"
     dim = int(network.config.projection_dim)
-    return FolderClip(name, dim, _hash(folder), str(prepare), prepare, tokenize, network)
+    return FolderClip(name, dim, weights_hash(folder), str(prepare), prepare, tokenize, network)
 
 
 def _check_layout(folder: Path) -> None:
@@ -180,7 +180,7 @@ def _check_layout(folder: Path) -> None:
     kind = files.read_json(folder / "config.json").get("model_type")
     if kind != "clip":
         raise InputError(f"{folder} holds a model of type {kind!r}; a CLIP is needed, whose model_type is 'clip'.")
-    if not _weights(folder):
+    if not weights_files(folder):
         raise InputError(
             f"{folder} has no model.safetensors. Weights in other files, such as pytorch_model.bin, can run code when "
             "they are opened; save the model as safetensors first."
@@ -250,20 +250,20 @@ def _check_size(folder: Path, prepare: Preprocessing, size: int) -> None:
         )
 
 
-def _weights(folder: Path) -> list[Path]:
+def weights_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     return sorted(folder.glob("model-*-of-*.safetensors"))
 
 
-def _hash(folder: Path) -> str:
+def weights_hash(folder: Path) -> str:
     """The SHA-256 of the weights file; of several, that of their hashes one after the other."""
-    hashes = [files.sha256(path) for path in _weights(folder)]
+    hashes = [files.sha256(path) for path in weights_files(folder)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """Within, transformers draws no bar and gives no advice; afterwards it is as it was."""
     voice = transformers.utils.logging
     level, bar = voice.get_verbosity(), voice.is_progress_bar_enabled()

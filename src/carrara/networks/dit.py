@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from carrara.networks.blocks import Fourier, padded, zeroed
 from carrara.networks.options import require
-from carrara.networks.transformer import Transformer
+from carrara.networks.text import Text, TextAttention, text_tokens
+from carrara.networks.transformer import PER_BLOCK, Transformer
 
 SMALL = 32
 """The longest side, in pixels, up to which a patch is 2×2 unless said otherwise; above it is 4×4."""
@@ -22,6 +23,8 @@ class DiT(nn.Module):
 
     `channels`, `size` (the longer side, pixels) and `classes` (0: no labels; label `classes` is the null) come from the data,
     `outputs` (None: as many as channels) from what is to be predicted. Sides that are no multiple of the patch are padded within.
+    Told of text, the tokens attend to its tokens after each block, see carrara.networks.text: `text_width`, `text_vocab` and
+    `text_length` come from the condition.
 
     The embedding of level and label is a quarter as wide as the tokens, see Transformer. Positions are sines and cosines, added
     once: turning queries and keys instead would cost time in every block, and the picture's size does not change.
@@ -41,6 +44,9 @@ class DiT(nn.Module):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         outputs: int | None = None,
+        text_width: int = 0,
+        text_vocab: int = 0,
+        text_length: int = 0,
     ) -> None:
         """`width`: numbers a token, a multiple of `head_width`, those of one head of attention (few wide heads are the faster),
         and of 4. `depth`: blocks. `patch`: the side of the square of pixels that is one token; None: 2 for pictures of up to 32
@@ -56,19 +62,35 @@ class DiT(nn.Module):
         self.enter = nn.Linear(channels * self.patch**2, width)
         self.body = Transformer(width, depth, width // head_width, emb, mlp_ratio, dropout)
         self.leave = zeroed(nn.Linear(width, (outputs or channels) * self.patch**2))
+        # Last, so that all else is drawn as in a network that is not told of text.
+        self.text = text_tokens(width, emb, text_width, text_vocab, text_length)
+        if self.text is not None:
+            self.told = nn.ModuleList(TextAttention(width, width, head_width) for _ in range(depth))
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         pixels = F.pixel_unshuffle(padded(x, self.patch), self.patch)
         rows, columns = pixels.shape[-2:]
         tokens = self.enter(pixels.flatten(2).transpose(1, 2))
         tokens = tokens + places(rows, columns, tokens.shape[-1], x.device).to(tokens.dtype)
-        tokens = self.leave(self.body(tokens, self.embed(level, cond)))
+        text = None if self.text is None else self.text(cond, len(x))
+        emb = self.embed(level, cond, text)
+        tokens = self.leave(self.body(tokens, emb) if text is None else self.reading(tokens, emb, text))
         out = F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (rows, columns)), self.patch)
         return out[..., : x.shape[-2], : x.shape[-1]]
 
-    def embed(self, level: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor:
-        """The embedding (B, width / 4, at least 64) of the noise level and the label."""
+    def reading(self, tokens: Tensor, embedding: Tensor, text: Text) -> Tensor:
+        """What the body makes of its tokens, which attend to the text after each block."""
+        told = self.body.vectors(tokens, embedding)
+        for i, (block, read) in enumerate(zip(self.body.blocks, self.told, strict=True)):
+            tokens = read(block(tokens, *told[PER_BLOCK * i : PER_BLOCK * (i + 1)]), text)
+        shift, scale = told[-2:]
+        return self.body.norm(tokens, scale, shift)
+
+    def embed(self, level: Tensor, cond: Mapping[str, Tensor] | None, text: Text | None = None) -> Tensor:
+        """The embedding (B, width / 4, at least 64) of the noise level, the label and the text."""
         emb: Tensor = self.level(level)
+        if self.text is not None and text is not None:
+            emb = emb + self.text.pooled(text)
         if self.label is None:
             return emb
         null = torch.full((level.shape[0],), self.classes, device=level.device)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carrara.networks.blocks import Attention, Fourier, Norm, Residual, padded, zeroed
+from carrara.networks.blocks import Attention, Fourier, Norm, Residual, as_pixels, as_tokens, padded, zeroed
 from carrara.networks.layers import Conv1x1, Conv3x3
 from carrara.networks.options import require
 from carrara.networks.recompute import Recomputable
+from carrara.networks.text import Text, TextAttention, text_tokens
 
 ATTEND = 8
 """The longest side, in folded pixels, at which attention runs."""
@@ -25,7 +26,8 @@ class UNet(nn.Module):
     """Raw output (B, outputs, H, W) from x (B, channels, H, W), level (B,) in [0, 1] and {"label": (B,)}.
 
     `channels`, `size` (the longer side, pixels) and `classes` (0: no labels; label `classes` is the null) come from the data,
-    `outputs` (None: as many as channels) from what is to be predicted.
+    `outputs` (None: as many as channels) from what is to be predicted. Told of text, it attends to its tokens wherever it attends to
+    itself, see carrara.networks.text: `text_width`, `text_vocab` and `text_length` come from the condition.
 
     Source: U-Net, Ronneberger et al., 2015; residual blocks with adaptive norms as in Diffusion Models Beat GANs on Image
     Synthesis, Dhariwal & Nichol, 2021, section 3.
@@ -43,6 +45,9 @@ class UNet(nn.Module):
         fold: int | None = None,
         growth: int = 2,
         outputs: int | None = None,
+        text_width: int = 0,
+        text_vocab: int = 0,
+        text_length: int = 0,
     ) -> None:
         """`width`: channels at the highest resolution, a multiple of 8; each lower one has `growth` times as many, at most four
         times `width`. `depth`: residual blocks a resolution. `fold`: the side of the square of pixels that is folded into channels
@@ -69,25 +74,34 @@ class UNet(nn.Module):
         self.norm = Norm(width)
         leaving = (outputs or channels) * self.fold**2
         self.leave = zeroed(Conv3x3(width, leaving))
+        # Last, so that all else is drawn as in a network that is not told of text.
+        self.text = text_tokens(emb, emb, text_width, text_vocab, text_length)
+        if self.text is not None:
+            for part in (*self.down, self.middle, *self.up):
+                if isinstance(part, Stage) and isinstance(part.attention, Attention):
+                    part.told = TextAttention(part.outputs, emb, head_width)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-        emb = F.silu(self.embed(level, cond))
+        text = None if self.text is None else self.text(cond, len(x))
+        emb = F.silu(self.embed(level, cond, text))
         h = self.enter(F.pixel_unshuffle(padded(x, self.multiple), self.fold))
         skips = [h]
         for stage in self.down:
-            h = stage(h, emb)
+            h = stage(h, emb, text)
             skips.append(h)
-        h = self.middle(h, emb)
+        h = self.middle(h, emb, text)
         for stage in self.up:
             if isinstance(stage, Stage):
                 h = torch.cat([h, skips.pop()], dim=1)  # Before the call, in which neither of the two is then held.
-            h = stage(h, emb)
+            h = stage(h, emb, text)
         h = F.pixel_shuffle(self.leave(self.norm(h, silu=True)), self.fold)
         return h[..., : x.shape[-2], : x.shape[-1]]
 
-    def embed(self, level: Tensor, cond: Mapping[str, Tensor] | None) -> Tensor:
-        """The embedding (B, 4 · width) of the noise level and the label."""
+    def embed(self, level: Tensor, cond: Mapping[str, Tensor] | None, text: Text | None = None) -> Tensor:
+        """The embedding (B, 4 · width) of the noise level, the label and the text."""
         emb: Tensor = self.level(level)
+        if self.text is not None and text is not None:
+            emb = emb + self.text.pooled(text)
         if self.label is None:
             return emb
         label = torch.full_like(level, self.classes, dtype=torch.long) if cond is None else cond["label"]
@@ -96,7 +110,9 @@ class UNet(nn.Module):
 
 
 class Stage(Recomputable):
-    """A residual block, and attention after it where asked: (B, inputs, H, W) -> (B, outputs, H, W)."""
+    """A residual block, and attention after it where asked, then to the text: (B, inputs, H, W) -> (B, outputs, H, W)."""
+
+    told: TextAttention | None
 
     def __init__(
         self, inputs: int, outputs: int, embedding: int, attend: bool, dropout: float, head_width: int
@@ -104,10 +120,13 @@ class Stage(Recomputable):
         super().__init__()
         self.block = Residual(inputs, outputs, embedding, dropout)
         self.attention = Attention(outputs, head_width) if attend else nn.Identity()
+        self.outputs, self.told = outputs, None
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, text: Text | None = None) -> Tensor:
         out: Tensor = self.attention(self.block(x, embedding))
-        return out
+        if self.told is None or text is None:
+            return out
+        return as_pixels(self.told(as_tokens(out), text), out)
 
 
 class Downsample(nn.Module):
@@ -117,7 +136,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.mix = Conv1x1(4 * inputs, outputs)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, text: Text | None = None) -> Tensor:
         out: Tensor = self.mix(F.pixel_unshuffle(x, 2))
         return out
 
@@ -129,7 +148,7 @@ class Upsample(nn.Module):
         super().__init__()
         self.mix = Conv1x1(inputs, 4 * outputs)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor, text: Text | None = None) -> Tensor:
         return F.pixel_shuffle(self.mix(x), 2)
 
 

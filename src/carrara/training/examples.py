@@ -46,6 +46,8 @@ class Examples:
         batch: dict[str, Any] = {"x0": x0 if x0.is_floating_point() else x0.long()}
         if self.whole:
             batch["label"] = torch.from_numpy(self.split.labels[rows])
+            if self.split.captions is not None:
+                batch["caption"] = [self.split.captions[row] for row in rows]
             if self.split.sources is not None:
                 batch["source"] = self.split.sources.chosen(rows)
         return batch
@@ -65,9 +67,9 @@ def examples_of(dataset: Dataset, codec: Codec) -> tuple[Examples, Examples]:
 
 
 def check_labelled(examples: Examples, told: Mapping[str, int]) -> None:
-    """Raises RecipeError where a condition tells a network of labels or sources that the examples have none of."""
+    """Raises RecipeError where a condition tells a network of labels, sources or texts that the examples have none of."""
     if any(told.values()) and not examples.whole:
         raise RecipeError(
-            "windows of packed text begin and end anywhere, so they have neither label nor source; set codec.layout to rows, or "
+            "windows of packed text begin and end anywhere, so they have neither label, source nor caption; set codec.layout to rows, or "
             "condition.kind to none"
         )
