@@ -2,8 +2,8 @@
 
 A recipe is a YAML file of sections. `network: {kind: unet, width: 64}` calls `UNet(width=64)`: the constructor's own
 annotations are the schema, so there is no second description of any class to keep in step. What the data decides (`channels`,
-`size`, `classes`, and from the variance `outputs`; of tokens `vocab` and `length`, and those of a source or a text) is filled in when a model
-is built and cannot be set.
+`size`, `classes`, and from the variance `outputs`; of tokens `vocab` and `length`, and those of a source or a text) is filled in
+when a model is built and cannot be set.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ FROM_DATA: dict[str, frozenset[str]] = {
             "text_width",
             "text_vocab",
             "text_length",
-        }  # fmt: skip
+        }
     ),
     "process": frozenset({"network", "vocab", "table", *PARTS}),
     "condition": frozenset({"classes"}),

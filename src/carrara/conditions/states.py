@@ -31,7 +31,7 @@ class States(dict[str, Tensor]):
             raise DamagedFile(
                 f"the states of {len(texts)} texts are not what is kept of them; they are missing or damaged"
             )
-        return cls(zip(texts, packed["states"].split(counts), strict=True))
+        return cls(zip(texts, torch.split(packed["states"], counts), strict=True))
 
 
 def states_of(encoder: TextEncoder, texts: Sequence[str], length: int) -> States:

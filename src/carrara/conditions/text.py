@@ -206,7 +206,7 @@ def _captions(dataset: Dataset) -> list[str]:
     train, heldout = dataset.train.captions, dataset.heldout.captions
     if train is None or heldout is None:
         raise InputError(
-            f"condition kind 'text' needs captions, and the dataset {dataset.name} has none: choose one that has, such as emoji, or "
+            f"condition kind 'text' needs captions, and the dataset {dataset.name} has none: choose one that has, such as emoji or "
             "a folder with a metadata file, or another condition"
         )
     empty = sum(not text.strip() for text in train)

@@ -1,4 +1,4 @@
-"""What a network of pictures is told in words: the tokens of a text, read once, and attention to them. Nothing here knows of diffusion."""
+"""What a network of pictures is told in words: the tokens of a text, read once, and attention to them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from carrara.networks import ops
 from carrara.networks.blocks import zeroed
@@ -53,11 +52,11 @@ class TextTokens(nn.Module):
 
     def forward(self, cond: Mapping[str, Tensor] | None, count: int) -> Text:
         """The Text of `count` samples; without a condition, of nothing said."""
-        first = self.nothing.expand(count, 1, -1)
-        if cond is None:
-            return Text(self.norm(first), first.new_ones(count, 1, dtype=torch.bool))
-        tokens = torch.cat([first, self._entered(cond[TEXT], cond[MASK])], dim=1)
-        text = Text(tokens, F.pad(cond[MASK], (1, 0), value=True))
+        tokens = self.nothing.expand(count, 1, -1)
+        text = Text(tokens, torch.ones(count, 1, dtype=torch.bool, device=tokens.device))
+        if cond is not None:
+            tokens = torch.cat([tokens, self._entered(cond[TEXT], cond[MASK])], dim=1)
+            text = Text(tokens, torch.cat([text.mask, cond[MASK]], dim=1))
         for block in self.blocks:
             text = block(text)
         return text._replace(tokens=self.norm(text.tokens))
@@ -108,7 +107,7 @@ class TextAttention(nn.Module):
         return ops.linear_added(x, None, found, self.out.weight, self.out.bias)
 
     def _headed(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        return tokens.reshape(*tokens.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 def text_tokens(

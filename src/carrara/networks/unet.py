@@ -26,7 +26,7 @@ class UNet(nn.Module):
     """Raw output (B, outputs, H, W) from x (B, channels, H, W), level (B,) in [0, 1] and {"label": (B,)}.
 
     `channels`, `size` (the longer side, pixels) and `classes` (0: no labels; label `classes` is the null) come from the data,
-    `outputs` (None: as many as channels) from what is to be predicted. Told of text, it attends to its tokens wherever it attends to
+    `outputs` (None: as many as channels) from what is to be predicted. Told of text, it attends to that wherever it attends to
     itself, see carrara.networks.text: `text_width`, `text_vocab` and `text_length` come from the condition.
 
     Source: U-Net, Ronneberger et al., 2015; residual blocks with adaptive norms as in Diffusion Models Beat GANs on Image

@@ -70,6 +70,6 @@ def check_labelled(examples: Examples, told: Mapping[str, int]) -> None:
     """Raises RecipeError where a condition tells a network of labels, sources or texts that the examples have none of."""
     if any(told.values()) and not examples.whole:
         raise RecipeError(
-            "windows of packed text begin and end anywhere, so they have neither label, source nor caption; set codec.layout to rows, or "
-            "condition.kind to none"
+            "windows of packed text begin and end anywhere, so they have neither label nor source nor caption; set codec.layout to "
+            "rows, or condition.kind to none"
         )
