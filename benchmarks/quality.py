@@ -26,7 +26,7 @@ from benchmarks.quality_figures import NOTES, figures, picture
 from benchmarks.result import report
 from benchmarks.rivals import rates as rates_of
 from benchmarks.rivals.contestants import CONTESTANTS, OURS
-from benchmarks.rivals.ours import WAYS
+from benchmarks.rivals.ours import WAYS, recipe_of
 from benchmarks.rivals.pictures import labels_in_turn
 from benchmarks.rivals.races import average_of, in_chunks, sampled, trained
 from benchmarks.rivals.rival import MODES
@@ -91,7 +91,7 @@ def main() -> None:
     args = arguments()
     rates_of.threads(args.threads)
     keep_memory()
-    dataset = dataset_of(read(args.data))
+    dataset = dataset_of(read(recipe_of(args.data)))
     rates = rates_of.rates(dataset, args.runs / "rates.json", args.measure_rates)
     n = min(args.n, len(dataset.heldout))
     plan = Plan(dataset, rates, args.runs / args.data, sorted(args.minutes), n)
@@ -140,7 +140,7 @@ def complete(folder: Path, n: int) -> bool:
 def our_samples(plan: Plan, entry: Entry) -> Tensor:
     """carrara's samples, by its own command for training and its recipe's own way to sample, in the precision it was trained in."""
     how = WAYS[plan.rates[OURS]["mode"]]
-    words = ["train", plan.dataset.name, "--images", str(entry.images), "--seed", str(entry.seed)]
+    words = ["train", recipe_of(plan.dataset.name), "--images", str(entry.images), "--seed", str(entry.seed)]
     return trained_samples(words, how, plan.dataset, plan.n, entry.folder)
 
 

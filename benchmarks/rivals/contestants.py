@@ -11,6 +11,7 @@ from torch import nn
 from benchmarks.rivals import of_ddpm_pytorch, of_diffusers
 from benchmarks.rivals.of_ddpm_pytorch import OfDdpmPytorch
 from benchmarks.rivals.of_diffusers import OfDiffusers
+from benchmarks.rivals.ours import recipe_of
 from benchmarks.rivals.rival import Mode, Rival
 from benchmarks.rivals.sizes import Widths, narrowed
 from carrara.data import Dataset
@@ -60,5 +61,5 @@ def parameters(network: Callable[[Widths], nn.Module], widths: Widths) -> int:
 
 @cache
 def our_parameters(dataset: Dataset) -> int:
-    """The number of parameters of the recipe that carries the dataset's name."""
-    return build(read(dataset.name), dataset.shape, dataset.classes).parameters
+    """The number of parameters of our recipe for the dataset."""
+    return build(read(recipe_of(dataset.name)), dataset.shape, dataset.classes).parameters

@@ -17,6 +17,11 @@ WAYS = {
 """What carrara's training computes in: float32 and bf16 by its own kernels, and by torch's."""
 
 
+def recipe_of(data: str) -> str:
+    """The name of our class-conditional recipe for a dataset, which its peers are: of emoji the dataset's own is text-to-image."""
+    return {"emoji": "emoji-classes"}.get(data, data)
+
+
 def learner(recipe: Recipe, dataset: Dataset, computing: Computing) -> Learner:
     """What `carrara train` trains with, without its run folder: learner.step(None) is one step."""
     recipe = recipe.measured(data_std(recipe.build("codec"), dataset.train))

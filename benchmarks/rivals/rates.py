@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.rivals.contestants import CONTESTANTS, OURS
-from benchmarks.rivals.ours import WAYS, learner
+from benchmarks.rivals.ours import WAYS, learner, recipe_of
 from benchmarks.rivals.pictures import training_batch
 from benchmarks.rivals.rival import MODES, Rival
 from benchmarks.timing import Spread, interleaved
@@ -66,7 +66,7 @@ def contestants(dataset: Dataset) -> tuple[Steps, dict[str, int]]:
             parameters[name] = rival.parameters
             steps[name, mode.name] = rival.batch, partial(next_step, rival, dataset)
     for name, computing in WAYS.items():
-        ours = learner(read(dataset.name), dataset, computing)
+        ours = learner(read(recipe_of(dataset.name)), dataset, computing)
         parameters[OURS] = sum(p.numel() for p in ours.parameters["denoiser"].values())
         steps[OURS, name] = ours.settings.batch, partial(ours.step, None)
     return steps, parameters

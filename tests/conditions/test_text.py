@@ -227,7 +227,9 @@ def test_examples_need_no_encoder_and_prompts_the_one_that_it_was_trained_with(
     monkeypatch.setattr(Words, "sha256", "b" * 64)
     back = frozen().restore(place)
     assert bool(back.ask(3)["text_mask"].any()) and bool(back.ask(1, prompt="grey")["text_mask"].any())
-    with pytest.raises(InputError, match=r"words has other weights \(bbbbbbbbbbbb…\) than this model was trained with"):
+    with pytest.raises(
+        InputError, match=r"words has other weights \(bbbbbbbbbbbb…\) than this model was trained with"
+    ):
         back.ask(1, prompt="green")
 
 
@@ -311,7 +313,8 @@ def test_a_run_learns_to_show_what_it_is_asked_for(tmp_path: Path, changes: dict
     away = model.sample(prompt="grey", negative_prompt=["white", "black"], n=2, guidance_scale=3.0)
     darker, lighter = away.float().mean((1, 2, 3)).tolist()
     assert darker < lighter
-    assert torch.equal(model.sample(2, prompt="grey", guidance_scale=3.0), model.sample(2, prompt="grey", negative_prompt="", guidance_scale=3.0))  # fmt: skip
+    asked = {"n": 2, "prompt": "grey", "guidance_scale": 3.0}
+    assert torch.equal(model.sample(**asked), model.sample(**asked, negative_prompt=""))
     with pytest.raises(InputError, match="a negative prompt does nothing without guidance"):
         model.sample(1, prompt="grey", negative_prompt="white")
 

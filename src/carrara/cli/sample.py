@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carrara.cli.asked import WORDS, NegativePrompt, Prompts, PromptsFile, Sources, several, texts_of, words_of
 from carrara.cli.options import (
     Backend,
     Batch,
@@ -56,14 +57,6 @@ Labels = Annotated[
     list[str] | None,
     typer.Option(
         "--label", help="A class by name or number, or a comma list; taken in turn.  [default: all classes]"
-    ),
-]
-Sources = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--source",
-        metavar="TEXT",
-        help="A text that the sample is made from, such as a spelling; may be given often, taken in turn.  [default: examples]",
     ),
 ]
 StartFrom = Annotated[
@@ -152,10 +145,10 @@ class Job:
         return made_by(self.model.shape)
 
     def notes(self) -> list[dict[str, Any]]:
-        """What there is to say of each sample: its seed, its label, and what it begins from where it does."""
+        """What there is to say of each sample: its seed, its label, the texts it is asked by, and what it begins from."""
         told = [{"seed": seed, "label": name} for seed, name in zip(self.seeds, self.names(), strict=True)]
-        if "source" in self.wishes:
-            told = [{**note, "source": source} for note, source in zip(told, self.wishes["source"], strict=True)]
+        for name in (name for name in WORDS if name in self.wishes):
+            told = [{**note, name: text} for note, text in zip(told, self.wishes[name], strict=True)]
         if self.start is None:
             return told
         starts = self.start.names(len(told))
@@ -173,6 +166,9 @@ def sample(
     n: Count = None,
     label: Labels = None,
     source: Sources = None,
+    prompt: Prompts = None,
+    prompts: PromptsFile = None,
+    negative_prompt: NegativePrompt = None,
     seed: Seed = 0,
     steps: Steps = None,
     sampler: SamplerName = None,
@@ -201,13 +197,14 @@ def sample(
     from carrara.model import load
 
     threads, voice = use_cores(), Voice(as_json)
+    texts = texts_of(source, prompt, prompts, negative_prompt)
     model = load(path, backend=backend)
     draw = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     guidance = (guidance_interval, guidance_rescale)
     asked = wishes(model, steps, sampler, times, guidance_scale, eta, threshold, *guidance, draw)
     begun = read_start(model, start, strength, mask)
-    count = counted(n, begun, source or [])
-    job = planned(model, count, label or [], seed, batch, asked | sources_of(model, count, source or []), begun)
+    count = counted(n, begun, *several(texts))
+    job = planned(model, count, label or [], seed, batch, asked | words_of(model, count, texts), begun)
     target = destination(out, f"{model.recipe.name}-{seed}", job.medium, overwrite)
     film = film_file({".gif": gif, ".html": html}, job.medium, overwrite)
     voice.say(f"model       {path}: {described(model, job.sampling, job.strength)}; {in_words(threads)}")
@@ -224,14 +221,15 @@ def sample(
     tell(voice, job, path, {"out": target, "film": film, "made": made}, seconds, threads)
 
 
-def counted(n: int | None, start: Start | None, sources: Sequence[str] = ()) -> int:
-    """How many samples: as asked, or one a picture of a folder, or a source. Raises InputError where some would go unused."""
-    if n is not None and 0 < n < len(sources):
-        raise InputError(
-            f"{len(sources)} sources were given for {n} samples; give -n {len(sources)} or fewer sources"
-        )
-    if n is None and sources:
-        return len(sources)
+def counted(n: int | None, start: Start | None, texts: int, what: str) -> int:
+    """How many samples: as asked, or one a picture of a folder, a source or a prompt, of which there are `texts`.
+
+    Raises InputError where some would go unused.
+    """
+    if n is not None and 0 < n < texts:
+        raise InputError(f"{texts} {what} were given for {n} samples; give -n {texts} or fewer {what}")
+    if n is None and texts:
+        return texts
     starts = 1 if start is None else start.count
     if n is not None and 0 < n < starts:
         raise InputError(f"--start holds {starts} pictures, and {n} samples were asked for; give -n {starts} or more")
@@ -257,20 +255,6 @@ def planned(
     sampling, cond = model.plan(n, asked if labels is None else {**asked, "label": labels})
     edit = None if start is None else model.edit(n, **start.wishes(n))
     return Job(model, seeds, labels, sampling, cond, asked, batch, start, edit)
-
-
-def sources_of(model: Model, n: int, asked: Sequence[str]) -> dict[str, Any]:
-    """The wish for the source of each sample: those asked for in turn, or the model's examples; none for a model without sources.
-
-    Raises InputError for what the model does not read.
-    """
-    from carrara.conditions.base import examples
-
-    turns = [asked[index % len(asked)] for index in range(n)] if asked else examples(model.condition, n)
-    if None in turns or not turns:
-        return {}
-    model.condition.ask(n, source=turns)
-    return {"source": turns}
 
 
 def labels_of(model: Model, n: int, asked: Sequence[str]) -> list[int] | None:
@@ -371,6 +355,7 @@ def tell(voice: Voice, job: Job, path: Path, found: dict[str, Any], seconds: flo
         model=path,
         seeds=job.seeds,
         labels=None if job.labels is None else job.names(),
+        **{f"{name}s": job.wishes[name] for name in WORDS[1:] if name in job.wishes},
         **({} if found["made"] is None else {f"{job.medium.noun}s": found["made"]}),
         sampling=dataclasses.asdict(job.sampling),
         **job.origin(),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carrara.cli.asked import first
 from carrara.cli.voice import Report
 
 if TYPE_CHECKING:
@@ -74,9 +75,8 @@ def put_film(path: Path, job: Job, report: Report) -> None:
     seeds = job.seeds[:FILM_SAMPLES]
     label: dict[str, Any] = {} if job.labels is None else {"label": job.labels[: len(seeds)]}
     start = {} if job.start is None else job.start.wishes(len(seeds))
-    source = {"source": job.wishes["source"][: len(seeds)]} if "source" in job.wishes else {}
     frames = []
-    for frame in job.model.film(seeds, **{**job.wishes, **source}, **label, **start):
+    for frame in job.model.film(seeds, **{**job.wishes, **first(job.wishes, len(seeds))}, **label, **start):
         frames.append(frame)
         report("filming", len(frames), max(len(frames), job.steps + 1))
     heads = [head(note) for note in job.notes()[: len(seeds)]]

@@ -47,8 +47,10 @@ def dropped(condition: Condition, cond: Cond | None, rng: Streams) -> Cond | Non
     return {name: torch.where(like(drop, value).bool(), null[name].to(value), value) for name, value in cond.items()}
 
 
-def examples(condition: Condition, count: int) -> list[str | None]:
-    """The source of each of `count` samples where nobody asks for any; None where there are none."""
-    of: Callable[[int], list[str]] = getattr(condition, "sources", lambda count: [])
-    found = of(count)
-    return [*found] if found else [None] * count
+def examples(condition: Condition, count: int) -> dict[str, list[str]]:
+    """The text of each of `count` samples where nobody asks for any, by what it is asked for as: source or prompt; or nothing."""
+    for name in ("source", "prompt"):
+        of: Callable[[int], list[str]] | None = getattr(condition, f"{name}s", None)
+        if of is not None and (found := of(count)):
+            return {name: found}
+    return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from carrara.errors import InputError
 from carrara.evaluation.captions import Captioned, clip_score
 from carrara.evaluation.clip import Clip
 from carrara.evaluation.inputs import Progress, gathered, shuffled
+from carrara.evaluation.prompts import heldout_rows
 from carrara.model import DESCRIPTION
 
 if TYPE_CHECKING:
@@ -50,6 +52,21 @@ def classes_score(
     real = of_classes(dataset, labels)
     found = clip_score(Captioned.of(samples, words, clip, real=real, progress=progress))
     return {**found.as_dict(), "texts": len(set(words)), "dataset": dataset.name}
+
+
+def prompts_score(
+    samples: Tensor, prompts: Sequence[str] | str, dataset: Dataset, clip: Clip, progress: Progress | None = None
+) -> dict[str, Any]:
+    """The figures of the CLIP score of uint8 samples (N, C, H, W) beside the prompts they were asked for by, one or N; N ≥ 2.
+
+    The ceiling is that of the held-out pictures whose captions the prompts are; None where they are not all of those.
+    """
+    words = [prompts] * len(samples) if isinstance(prompts, str) else list(prompts)
+    rows = heldout_rows(dataset, len(words))
+    own = [(dataset.heldout.captions or ())[row] for row in rows] if dataset.heldout.captions else []
+    real = gathered(dataset.heldout.pictures, rows) if own == words else None
+    found = clip_score(Captioned.of(samples, words, clip, real=real, progress=progress))
+    return {**found.as_dict(), "texts": len(set(words)), "of": "captions", "dataset": dataset.name}
 
 
 def of_classes(dataset: Dataset, labels: Tensor) -> Tensor | None:

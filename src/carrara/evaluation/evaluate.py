@@ -43,6 +43,7 @@ from carrara.evaluation.metrics import (
 from carrara.evaluation.neighbours import memorisation
 from carrara.evaluation.nll import check as check_nll
 from carrara.evaluation.nll import nll
+from carrara.evaluation.prompts import prompted, wishes_of
 from carrara.evaluation.reader import Reader
 from carrara.evaluation.reference import Reference
 from carrara.evaluation.settings import Report, settings, stage
@@ -100,7 +101,7 @@ def of_pictures(
     clip: Clip | Path | None = None,
     **wishes: Any,
 ) -> dict[str, Any]:
-    """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes in turn; plain data, ready for JSON.
+    """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes or of held-out captions in turn; plain data.
 
     `metrics` are names in METRICS (None: all that apply to the model but those in ASKED; "nll" is of n held-out pictures, and
     alone needs no samples); `features` is what pictures are compared by: the Fréchet distance, KID, precision and recall;
@@ -114,13 +115,14 @@ def of_pictures(
     chosen = applicable(model, dataset, alone(metrics, reference), n)
     network = seeing(features, chosen, reference, statistics)
     judge = judging(clip, chosen)
+    wishes = wishes_of(model, dataset, n, wishes)
     sampling, cond = model.plan(n, {name: wish for name, wish in wishes.items() if name != "batch"})
     start = time.perf_counter()
     drawn = statistics is not None or any(name not in UNDRAWN for name in chosen)
     samples = model.sample(n, seed=seed, progress=stage(progress, "sampling"), **wishes) if drawn else None
     sampled = time.perf_counter()
     labels = None if cond is None else cond.get("label")
-    taken = Taken(model, n, seed, samples, labels, dataset, network, reference, judge, progress)
+    taken = Taken(model, n, seed, samples, labels, wishes.get("prompt"), dataset, network, reference, judge, progress)
     measured = {name: _MEASURE[name](taken) for name in chosen}
     if statistics is not None:
         write_statistics(statistics, taken.moments())
@@ -174,7 +176,11 @@ def judging(clip: Clip | Path | None, chosen: Sequence[str]) -> Clip | None:
 
 def applicable(model: Model, dataset: Dataset, metrics: Sequence[str] | None, n: int) -> list[str]:
     """The metrics that are to be measured. Raises InputError for those that cannot be."""
-    possible = [name for name in METRICS if name not in LABELLED or labelled(model, dataset)]
+    possible = [
+        name
+        for name in METRICS
+        if name not in LABELLED or labelled(model, dataset) or (name == "clip_score" and captioned(model, dataset))
+    ]
     check_names(metrics or (), "picture")
     for name in metrics or ():
         if name not in possible:
@@ -208,6 +214,11 @@ def labelled(model: Model, dataset: Dataset) -> bool:
     return "label" in (model.condition.null(1) or {}) and model.classes == dataset.classes
 
 
+def captioned(model: Model, dataset: Dataset) -> bool:
+    """Whether the model is asked for what the dataset's captions say."""
+    return prompted(model) and dataset.heldout.captions is not None
+
+
 @dataclass(frozen=True, eq=False)
 class Taken:
     """Samples with the classes they were asked to show (none where only the model is asked), and what they are measured against."""
@@ -217,6 +228,8 @@ class Taken:
     seed: int
     samples: Tensor | None
     labels: Tensor | None
+    prompts: Sequence[str] | str | None
+    """What samples were asked for in words; None where they were not."""
     dataset: Dataset
     features: Features | str
     reference: Path | None
@@ -263,8 +276,11 @@ def _inception_score(taken: Taken) -> dict[str, Any]:
 
 
 def _clip_score(taken: Taken) -> dict[str, Any]:
-    assert taken.samples is not None and taken.labels is not None and taken.clip is not None
+    assert taken.samples is not None and taken.clip is not None
     progress = stage(taken.progress, "CLIP score")
+    if taken.prompts is not None:
+        return clips.prompts_score(taken.samples, taken.prompts, taken.dataset, taken.clip, progress)
+    assert taken.labels is not None
     return clips.classes_score(taken.samples, taken.labels, taken.dataset, taken.clip, progress)
 
 

@@ -56,12 +56,14 @@ class Medium(Protocol):
         """A file of one of them."""
         ...
 
-    def preview(self, media: Any) -> File:
-        """A file that shows the samples of the first seeds while a model is trained."""
+    def preview(self, media: Any, prompts: Sequence[str] = ()) -> File:
+        """A file that shows the samples of the first seeds while a model is trained, each with its prompt where it has one."""
         ...
 
-    def samples(self, media: Any, heads: Sequence[str], rows: Sequence[str] = ()) -> Block:
-        """Samples on a page; with `rows`, names of so many equal parts of them."""
+    def samples(
+        self, media: Any, heads: Sequence[str], rows: Sequence[str] = (), prompts: Sequence[str] = ()
+    ) -> Block:
+        """Samples on a page; with `rows`, names of so many equal parts of them, with `prompts`, each with its own."""
         ...
 
     def way(self, stages: Sequence[Any], heads: Sequence[str]) -> Block:
@@ -99,11 +101,11 @@ def png(image: Image.Image) -> File:
 
 
 def head(notes: Mapping[str, Any]) -> str:
-    """What there is to say of a sample in a line: its seed, its label, its source."""
+    """What there is to say of a sample in a line: its seed, its label, its source or its prompt."""
     return ", ".join(
         [
             f"seed {notes['seed']}",
-            *(str(notes[name]) for name in ("label", "source") if notes.get(name) is not None),
+            *(str(notes[name]) for name in ("label", "source", "prompt") if notes.get(name) is not None),
         ]
     )
 
@@ -116,15 +118,25 @@ class _Pictures:
     usual: str | None = ".png"
 
     def sheet(self, media: Any, notes: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
+        if all("prompt" in note for note in notes):
+            return pictures.png_bytes(pictures.captioned_grid(media.numpy(), [note["prompt"] for note in notes]))
         return pictures.png_bytes(pictures.grid(media.numpy()))
 
     def one(self, medium: Any) -> File:
         return png(pictures.grid(medium[None].numpy(), scale=1))
 
-    def preview(self, media: Any) -> File:
-        return png(pictures.grid(media.numpy(), columns=8))
+    def preview(self, media: Any, prompts: Sequence[str] = ()) -> File:
+        return png(
+            pictures.captioned_grid(media.numpy(), prompts, columns=8)
+            if prompts
+            else pictures.grid(media.numpy(), columns=8)
+        )
 
-    def samples(self, media: Any, heads: Sequence[str], rows: Sequence[str] = ()) -> Block:
+    def samples(
+        self, media: Any, heads: Sequence[str], rows: Sequence[str] = (), prompts: Sequence[str] = ()
+    ) -> Block:
+        if prompts:
+            return _picture(pictures.captioned_grid(media.numpy(), prompts, columns=8), "Samples under their prompts")
         if rows:
             sheet = pictures.labelled_grid(media.numpy(), row_labels=rows)
             return _picture(sheet, "Samples of the model, a row a class")
@@ -174,10 +186,12 @@ class _Texts:
     def one(self, medium: Any) -> File:
         return File(".txt", medium.encode())
 
-    def preview(self, media: Any) -> File:
+    def preview(self, media: Any, prompts: Sequence[str] = ()) -> File:
         return File(".txt", listing(media, [head({"seed": seed}) for seed in range(len(media))]).encode())
 
-    def samples(self, media: Any, heads: Sequence[str], rows: Sequence[str] = ()) -> Block:
+    def samples(
+        self, media: Any, heads: Sequence[str], rows: Sequence[str] = (), prompts: Sequence[str] = ()
+    ) -> Block:
         return Texts(media, heads)
 
     def way(self, stages: Sequence[Any], heads: Sequence[str]) -> Block:

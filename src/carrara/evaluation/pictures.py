@@ -28,6 +28,7 @@ _TILE, _FILM_TILE = 64, 48  # smallest side of an enlarged picture, in pixels of
 _PAD = 10
 _TEXT = 13
 _BAR = 3
+_CAPTIONED = 96
 _GREYS = (
     0,
     40,
@@ -88,6 +89,30 @@ def labelled_grid(
     for column, label in enumerate(columns):
         _write(canvas, (left + column * tile + (tile - gap) / 2, top - _TEXT / 2), label, "ms", background)
     return canvas
+
+
+def captioned_grid(
+    images: Media, captions: Sequence[str], columns: int | None = None, gap: int = 2, background: int = 255
+) -> Image.Image:
+    """A contact sheet with each picture's caption above it, shortened where it is wider than the picture.
+
+    `images` is uint8 (N, C, H, W), `captions` are N; a picture is enlarged until it is 96 pixels wide or more. Raises InputError
+    for another number of captions.
+    """
+    if len(captions) != len(images):
+        raise InputError(f"{len(captions)} captions were given for {len(images)} pictures; give one for each")
+    columns = columns or min(_columns(len(images)), 8)
+    empty = -len(images) % columns
+    tiles = np.concatenate([images, np.full((empty, *images.shape[1:]), background, np.uint8)])
+    words, scale = [*captions, *[""] * empty], math.ceil(_CAPTIONED / images.shape[3])
+    rows = [
+        labelled_grid(tiles[k : k + columns], (), words[k : k + columns], scale, gap, background)
+        for k in range(0, len(tiles), columns)
+    ]
+    sheet = Image.new(rows[0].mode, (rows[0].width, sum(row.height for row in rows)), _grey(rows[0].mode, background))
+    for number, row in enumerate(rows):
+        sheet.paste(row, (0, number * row.height))
+    return sheet
 
 
 def film(

@@ -47,6 +47,12 @@ def samples_key(weights: str, seeds: Sequence[int], labels: Sequence[int] | None
     }
 
 
+def told(cond: Any) -> str:
+    """The SHA-256 (hex) of what samples are told beside their classes; empty where that is nothing."""
+    others = {name: value for name, value in (cond or {}).items() if name != "label"}
+    return tensors.sha256(others) if others else ""
+
+
 def weights_sha256(model: Model) -> str:
     """The SHA-256 (hex) of the tensors that were trained, names included."""
     return tensors.sha256(model.weights())

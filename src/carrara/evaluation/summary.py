@@ -122,9 +122,17 @@ def samples_section(model: Model) -> Section:
     settings, medium = model.sampling, media.made_by(model.shape)
     how = f"sampler {settings.sampler}, {settings.steps} steps, {settings.evaluations() or 'varying'} evaluations"
     if "label" not in (model.condition.null(1) or {}):
-        drawn, sources = model.sample(medium.shown), examples(model.condition, medium.shown)
-        heads = [media.head({"seed": seed, "source": source}) for seed, source in enumerate(sources)]
-        return Section("Samples", f"Seeds 0 to {medium.shown - 1}; {how}.", [medium.samples(drawn, heads)])
+        drawn, asked = model.sample(medium.shown), examples(model.condition, medium.shown)
+        notes = [{name: texts[seed] for name, texts in asked.items()} for seed in range(medium.shown)]
+        heads = [media.head({"seed": seed, **note}) for seed, note in enumerate(notes)]
+        prompts = asked.get("prompt", ())
+        guided = (
+            f", guidance {settings.guidance_scale:g}; the prompts are captions of held-out pictures"
+            if prompts
+            else ""
+        )
+        words = f"Seeds 0 to {medium.shown - 1}; {how}{guided}."
+        return Section("Samples", words, [medium.samples(drawn, heads, prompts=prompts)])
     classes = model.classes[:20]
     labels = [name for name in classes for _ in range(PER_CLASS)]
     heads = [media.head({"seed": seed, "label": label}) for seed, label in enumerate(labels)]

@@ -66,8 +66,14 @@ def _inception_fact(found: Figures) -> str:
 def _clip_fact(found: Figures) -> str:
     return (
         f"{found['value']:.3f} ± {found['error']:.2g} (floor {number(found['floor'])}, ceiling {number(found['ceiling'])}; "
-        f"n = {found['n']}, the names of {found['texts']} classes, {found['clip']})"
+        f"n = {found['n']}, {_beside(found)}, {found['clip']})"
     )
+
+
+def _beside(found: Figures) -> str:
+    """The texts that pictures were compared with."""
+    captions = found.get("of") == "captions"
+    return f"{found['texts']} captions" if captions else f"the names of {found['texts']} classes"
 
 
 def _classes_fact(found: Figures) -> str:
@@ -136,7 +142,7 @@ def _inception_tiles(found: Figures) -> list[Figure]:
 
 
 def _clip_tiles(found: Figures) -> list[Figure]:
-    detail = f"± {found['error']:.2g}, beside the names of {found['texts']} classes; {found['clip']}"
+    detail = f"± {found['error']:.2g}, beside {_beside(found)}; {found['clip']}"
     return [
         Figure("CLIP score", found["value"], detail, n=found["n"], floor=found["floor"], ceiling=found["ceiling"])
     ]
@@ -193,7 +199,7 @@ def _inception_rows(found: Figures) -> list[list[str]]:
 
 def _clip_rows(found: Figures) -> list[list[str]]:
     scale = [number(found[key], 3) for key in ("value", "floor", "ceiling")]
-    return [["CLIP score", *scale, str(found["n"]), f"{found['texts']} classes' names, {found['clip']}"]]
+    return [["CLIP score", *scale, str(found["n"]), f"{_beside(found)}, {found['clip']}"]]
 
 
 def meanings(figures: Figures) -> list[str]:
@@ -213,7 +219,7 @@ def meanings(figures: Figures) -> list[str]:
         lines.append("Inception Score: higher is better; floor: one verdict for all, ceiling: held-out pictures.")
     if found := figures.get("clip_score"):
         lines.append(
-            f"CLIP score: 2.5 · max(cos, 0), ± {found['error']:.2g}; higher is better; floor: another class's name, "
+            f"CLIP score: 2.5 · max(cos, 0), ± {found['error']:.2g}; higher is better; floor: another's words, "
             "ceiling: held-out pictures."
         )
     return lines

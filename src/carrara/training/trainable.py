@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from carrara.codecs.encoded import fitted
 from carrara.conditions.base import dropped
+from carrara.conditions.base import examples as shown_as
 from carrara.data import Dataset, Split
 from carrara.data.batches import order
 from carrara.evaluation import media
@@ -187,7 +188,7 @@ def samples_of(model: Model) -> File:
     """The first seeds' samples of a Model that is being trained."""
     made = model.sample(PREVIEWED, seed=0, times=model.sampling.untuned())
     model.denoiser.train()
-    return media.of(made).preview(made)
+    return media.of(made).preview(made, shown_as(model.condition, PREVIEWED).get("prompt", ()))
 
 
 def data_std(codec: Any, split: Split, limit: int = 10_000) -> float:

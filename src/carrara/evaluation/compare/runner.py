@@ -35,6 +35,7 @@ from carrara.evaluation.evaluate import labelled
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.frechet import caution
 from carrara.evaluation.inputs import Counter
+from carrara.evaluation.prompts import wishes_of
 from carrara.evaluation.settings import plain
 from carrara.evaluation.streaming import Pictures
 from carrara.evaluation.studies.ground import heldout_pictures, noise_pictures
@@ -136,7 +137,7 @@ def planned(
     number, why = counted(n, found, against)
     folder = files.writable_folder(Path(folder))
     drawings = {
-        thing.name: _drawing(thing, number, seed, batch, folder / KEPT, wishes, backend)
+        thing.name: _drawing(thing, number, seed, batch, folder / KEPT, _captions(wishes, against, number), backend)
         for thing in found
         if isinstance(thing, Sampled)
     }
@@ -328,6 +329,12 @@ def _drawing(thing: Sampled, n: int, seed: int, batch: int, kept: Path, wishes: 
         return Drawing.of(thing.model, n, seed, batch, kept, wishes(thing.model))
     except InputError as error:
         raise InputError(f"{thing.name}: {error}") from error
+
+
+def _captions(wishes: Wishes, against: Reference, n: int) -> Wishes:
+    """The wishes, with held-out captions of the reference's dataset where a model is asked by prompt."""
+    dataset = against.dataset
+    return wishes if dataset is None else lambda model: wishes_of(model, dataset, n, wishes(model))
 
 
 def _data(things: Iterable[Thing]) -> Dataset:

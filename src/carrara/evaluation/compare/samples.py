@@ -18,7 +18,7 @@ from torch import Tensor
 from carrara.backends import TORCH
 from carrara.evaluation import cache
 from carrara.evaluation.inputs import Counter
-from carrara.evaluation.settings import samples_key, weights_sha256
+from carrara.evaluation.settings import samples_key, told, weights_sha256
 from carrara.model import seeds_of
 from carrara.sampling import Sampling, part
 
@@ -73,6 +73,8 @@ class Drawing:
         """What decides a block."""
         labels = None if self.labels is None else self.labels[rows].tolist()
         own = samples_key(self.weights, self.seeds[rows], labels, self.sampling)
+        if told_of := told(part(self.cond, rows)):
+            own = {**own, "told": told_of}
         return {**own, "batch": self.batch, "backend": self.backend}
 
     def fill(self, counter: Counter) -> None:

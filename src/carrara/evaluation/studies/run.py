@@ -11,6 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from carrara.evaluation import cache
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.inputs import Counter, batches, gathered, shuffled
 from carrara.evaluation.measure import BATCH
-from carrara.evaluation.settings import plain, samples_key, weights_sha256
+from carrara.evaluation.prompts import wishes_of
+from carrara.evaluation.settings import plain, samples_key, told, weights_sha256
 from carrara.evaluation.studies.ground import Figures, Ground
 from carrara.evaluation.studies.study import Cell, Study
 from carrara.model import Model, seeds_of
@@ -74,7 +76,13 @@ class Plan:
     def samples_key(self, sampling: Sampling) -> cache.Key:
         """What decides a cell's samples."""
         labels = None if self.labels is None else self.labels.tolist()
-        return samples_key(self.weights, self.seeds, labels, sampling)
+        own = samples_key(self.weights, self.seeds, labels, sampling)
+        return {**own, "told": self.told} if self.told else own
+
+    @cached_property
+    def told(self) -> str:
+        """What decides what samples are told beside their classes."""
+        return told(self.cond)
 
     def figures_key(self, cell: Cell, sampling: Sampling) -> cache.Key:
         """What decides a cell's figures."""
@@ -127,6 +135,7 @@ def planned(
             f"held-out pictures, {len(dataset.heldout)}"
         )
     seeds = seeds_of(n, seed, None)
+    wishes = wishes_of(model, dataset, n, wishes)
     common = wishes if study.guided else {"guidance_scale": 1.0, **wishes}
     found = study.cells(model, study.usual(n) if values is None else values)
     check_sizes(found, n)
