@@ -6,7 +6,7 @@ from torch import Tensor
 
 from carrara.beliefs import Point
 from carrara.errors import InputError
-from carrara.guidance import Guided, guided
+from carrara.guidance import Guided, against, guided, parted
 from carrara.processes import Gaussian
 from carrara.schedules import Cosine
 
@@ -82,6 +82,42 @@ def test_guidance_acts_within_its_interval() -> None:
         belief = within(x(), time, label()).x0
         assert denoiser.evaluations == ([6] if acts else [3])
         assert torch.equal(belief, (always if acts else denoiser)(x(), time, label()).x0)
+
+
+def other() -> dict[str, Tensor]:
+    return {"label": torch.tensor([3.0, -1.0, 0.2])}
+
+
+def test_another_condition_takes_the_null_s_place_sample_by_sample() -> None:
+    denoiser, cond = Labelled(), against(label(), other())
+    belief = guided(denoiser, 2.5, null())(x(), T, cond).x0
+    a, b = denoiser(x(), T, label()).x0, denoiser(x(), T, other()).x0
+    torch.testing.assert_close(belief, b + 2.5 * (a - b))
+    some = torch.tensor([2, 0])
+    part = guided(denoiser, 2.5, null())(x()[some], T, {name: value[some] for name, value in cond.items()}).x0
+    torch.testing.assert_close(part, belief[some])
+    assert torch.equal(
+        guided(denoiser, 2.5, null())(x(), T, against(label(), null())).x0,
+        guided(denoiser, 2.5, null())(x(), T, label()).x0,
+    )
+
+
+def test_where_guidance_does_not_act_the_network_is_told_the_condition_alone() -> None:
+    told: list[set[str]] = []
+
+    class Telling(Labelled):
+        def __call__(self, x_t: Tensor, t: Tensor, cond: dict[str, Tensor] | None = None) -> Point:
+            told.append(set(cond or {}))
+            return super().__call__(x_t, t, cond)
+
+    denoiser, cond = Telling(), against(label(), other())
+    guided(denoiser, 4.0, null(), interval=(0.6, 0.7))(x(), T, cond)
+    guided(denoiser, 4.0, weak=denoiser)(x(), T, cond)
+    guided(denoiser, 4.0, null())(x(), T, cond)
+    assert told == [{"label"}] * 4
+    own, weak = parted(cond)
+    assert own is not None and weak is not None and own.keys() == weak.keys() == {"label"}
+    assert parted(label())[1] is None and parted(None) == (None, None)
 
 
 def test_autoguidance_goes_away_from_the_weaker_denoiser() -> None:

@@ -92,8 +92,11 @@ carrara sample --html
 carrara sample --json
 carrara sample --label
 carrara sample --mask
+carrara sample --negative-prompt
 carrara sample --out
 carrara sample --overwrite
+carrara sample --prompt
+carrara sample --prompts
 carrara sample --sampler
 carrara sample --seed
 carrara sample --source

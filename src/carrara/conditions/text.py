@@ -49,6 +49,7 @@ class TextCondition:
         self.examples: tuple[str, ...] = ()
         self.known = States({})
         self._about: dict[str, Any] | None = None
+        self._said: set[str] = set()
         if length < 1:
             raise InputError(f"condition.length is {length}; it must be at least 1 token")
 
@@ -116,8 +117,10 @@ class TextCondition:
         return self._cond([""] * count)
 
     def _warn(self, texts: Sequence[str]) -> None:
-        """Says of the first prompt that is cut what is not read of it, and how many others are."""
-        cut = {text: dropped for text in self._full(texts) if (dropped := self._dropped(text))}
+        """Says of the first prompt that is cut what is not read of it, and how many others are; of each prompt once."""
+        new = [text for text in self._full(texts) if text not in self._said]
+        cut = {text: dropped for text in new if (dropped := self._dropped(text))}
+        self._said.update(cut)
         for text, dropped in [*cut.items()][:1]:
             others = f"; of {len(cut) - 1} other prompts the end is not read either" if len(cut) > 1 else ""
             log.warning(

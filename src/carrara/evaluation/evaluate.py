@@ -101,7 +101,7 @@ def of_pictures(
     clip: Clip | Path | None = None,
     **wishes: Any,
 ) -> dict[str, Any]:
-    """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes or of held-out captions in turn; plain data.
+    """The figures of n samples, seeds `seed` … `seed` + n − 1, by default of the classes, or held-out captions, in turn.
 
     `metrics` are names in METRICS (None: all that apply to the model but those in ASKED; "nll" is of n held-out pictures, and
     alone needs no samples); `features` is what pictures are compared by: the Fréchet distance, KID, precision and recall;

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from carrara.evaluation.inputs import shuffled
 
@@ -30,3 +32,12 @@ def wishes_of(model: Model, dataset: Dataset, n: int, wishes: Mapping[str, Any])
     if captions is None or "prompt" in wishes or not prompted(model):
         return dict(wishes)
     return {**wishes, "prompt": [captions[row] for row in heldout_rows(dataset, n)]}
+
+
+def classes_of(dataset: Dataset, n: int, wishes: Mapping[str, Any]) -> Tensor | None:
+    """The classes (n,) int64 of the held-out pictures whose captions samples are asked for; None where they are asked others."""
+    rows, captions = heldout_rows(dataset, n), dataset.heldout.captions
+    asked = None if captions is None else [captions[row] for row in rows]
+    if not dataset.classes or asked is None or wishes.get("prompt") != asked:
+        return None
+    return torch.from_numpy(dataset.heldout.labels[rows])

@@ -24,7 +24,7 @@ from carrara.evaluation import cache
 from carrara.evaluation.features import Features, load_features
 from carrara.evaluation.inputs import Counter, batches, gathered, shuffled
 from carrara.evaluation.measure import BATCH
-from carrara.evaluation.prompts import wishes_of
+from carrara.evaluation.prompts import classes_of, wishes_of
 from carrara.evaluation.settings import plain, samples_key, told, weights_sha256
 from carrara.evaluation.studies.ground import Figures, Ground
 from carrara.evaluation.studies.study import Cell, Study
@@ -62,6 +62,8 @@ class Plan:
     """Where the cells are kept."""
     batch: int
     weights: str = field(repr=False)
+    classes: Tensor | None = None
+    """The classes of what samples are asked for in words (n,), where those are known."""
 
     @property
     def n(self) -> int:
@@ -71,7 +73,7 @@ class Plan:
     @property
     def labels(self) -> Tensor | None:
         """The class each sample is asked to show (n,); None without classes."""
-        return None if self.cond is None else self.cond.get("label")
+        return None if self.cond is None else self.cond.get("label", self.classes)
 
     def samples_key(self, sampling: Sampling) -> cache.Key:
         """What decides a cell's samples."""
@@ -143,8 +145,19 @@ def planned(
     loaded = load_features(features) if isinstance(features, str) else features
     each = [(cell, sampling) for cell, sampling, _ in cells]
     files.writable_folder(folder / study.name)
+    classes = classes_of(dataset, n, wishes)
     return Plan(
-        study, model, dataset, each, cells[0][2], seeds, loaded, folder / study.name, batch, weights_sha256(model)
+        study,
+        model,
+        dataset,
+        each,
+        cells[0][2],
+        seeds,
+        loaded,
+        folder / study.name,
+        batch,
+        weights_sha256(model),
+        classes,
     )
 
 

@@ -1,0 +1,131 @@
+"""`carrara sample --prompt`, and what evaluations and reports ask of a model that is asked in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Run = Callable[..., Any]
+
+COLOURS = {"red": (255, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+SMALL = [
+    "data.kind=folder", "data.size=16", "data.heldout=0.4", "condition={kind: text, encoder: bytes, length: 12}",
+    "network.width=8", "network.depth=1", "training.batch=8", "training.warmup_images=0", "training.previews=1",
+    "training.precision=float32", "training.kernels=native", "sampling.steps=2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(carrara: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on pictures of two colours, told what they are."""
+    folder, out = tmp_path_factory.mktemp("pictures"), tmp_path_factory.mktemp("runs") / "run"
+    lines = []
+    for above in COLOURS:
+        for below in COLOURS:
+            picture = np.full((16, 16, 3), COLOURS[above], np.uint8)
+            picture[8:] = COLOURS[below]
+            Image.fromarray(picture).save(folder / f"{above}-{below}.png")
+            lines.append(json.dumps({"file_name": f"{above}-{below}.png", "text": f"{above} {below}"}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    changes = [*SMALL, f"data.path={folder}"]
+    done = carrara("train", "emoji", "--images", 16, "--out", out, *(f"--set={change}" for change in changes))
+    assert done.code == 0, done.err
+    return out
+
+
+def test_each_sample_is_of_its_prompt_and_says_so(carrara: Run, here: Path, drawn: Path) -> None:
+    (here / "some.txt").write_text("blue\n\n  white red \n")
+    words = ["--prompt", "red", "--prompts", "some.txt", "--negative-prompt", "green", "-n", 4]
+    done = carrara("sample", drawn, *words, "--out", "made", "--gif", "film.gif", "--json")
+    assert done.code == 0, done.err
+    assert (
+        done.json["prompts"] == ["red", "blue", "white red", "red"] and done.json["negative_prompts"] == ["green"] * 4
+    )
+    made = json.loads((here / "made" / "samples.json").read_text())["samples"]
+    assert [(one["prompt"], one["negative_prompt"]) for one in made[1:3]] == [
+        ("blue", "green"),
+        ("white red", "green"),
+    ]
+    assert (here / "film.gif").is_file()
+
+
+def test_a_prompt_makes_the_sample_that_python_makes(carrara: Run, here: Path, drawn: Path) -> None:
+    import carrara as library
+
+    assert carrara("sample", drawn, "--prompt", "red", "--prompt", "blue", "--out", "made").code == 0
+    made = [np.asarray(Image.open(path)) for path in sorted((here / "made").glob("*.png"))]
+    model = library.load(drawn)
+    assert np.array_equal(np.stack(made).transpose(0, 3, 1, 2), model.sample(prompt=["red", "blue"]).numpy())
+
+
+def test_a_sheet_has_the_prompts_above_its_pictures(carrara: Run, here: Path, drawn: Path) -> None:
+    for name, words in (("one", "red"), ("other", "blue"), ("none", "")):
+        assert carrara("sample", drawn, "-n", 2, "--prompt", words, "--out", f"{name}.png").code == 0
+    one, other, none = (Image.open(here / f"{name}.png") for name in ("one", "other", "none"))
+    above = (0, 0, one.width, one.height - 96)
+    assert one.height > 96 and np.asarray(one.crop(above)).tobytes() != np.asarray(other.crop(above)).tobytes()
+    assert set(np.asarray(none.crop(above)).ravel()) == {255}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--prompt", "a", "--prompt", "b", "-n", 1],
+            "2 prompts were given for 1 samples; give -n 2 or fewer prompts",
+        ),
+        (["--prompts", "nowhere.txt"], "--prompts nowhere.txt cannot be read: No such file or directory"),
+        (["--prompts", "empty.txt"], "--prompts empty.txt is empty"),
+        (["--prompts", "latin.txt"], "it is not text in UTF-8"),
+        (
+            ["--prompt", "a", "--negative-prompt", "b", "--guidance-scale", 1],
+            "a negative prompt does nothing without",
+        ),
+        (["--label", "3"], "this model is asked for by prompt; it does not know label"),
+        (["--source", "a"], "this model is asked for by prompt; it does not know source"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    carrara: Run, here: Path, drawn: Path, options: list[Any], words: str
+) -> None:
+    (here / "empty.txt").write_text("\n \n")
+    (here / "latin.txt").write_bytes(b"caf\xe9")
+    done = carrara("sample", drawn, *options)
+    assert done.code == 2 and words in done.err
+
+
+def test_a_model_without_prompts_says_so(carrara: Run, model: Path) -> None:
+    done = carrara("sample", model, "--prompt", "seven")
+    assert done.code == 2 and "it does not know prompt" in done.err
+
+
+def test_a_prompt_that_is_cut_is_said_once(carrara: Run, here: Path, drawn: Path) -> None:
+    done = carrara("sample", drawn, "-n", 2, "--prompt", "red " * 2500, "--out", "s.png", "--gif", "s.gif")
+    assert done.code == 0 and done.err.count("characters are not read") == 1 and len(done.err) < 600
+
+
+def test_evaluations_ask_for_held_out_captions(carrara: Run, drawn: Path, cheap: str) -> None:
+    from carrara.evaluation.prompts import wishes_of
+    from carrara.model import load
+    from carrara.recipe import check, parse
+    from carrara.training.run import dataset_of
+
+    done = carrara("evaluate", drawn, "-n", 4, "--features", cheap, "--metrics", "frechet,neighbours", "--json")
+    assert done.code == 0 and done.json["n"] == 4, done.err
+    dataset = dataset_of(check(parse((drawn / "recipe.yaml").read_text(), "recipe")))
+    asked = wishes_of(load(drawn), dataset, 9, {"steps": 2})
+    assert asked["steps"] == 2 and set(asked["prompt"]) == set(dataset.heldout.captions or ())
+    assert wishes_of(load(drawn), dataset, 9, {"prompt": "red"}) == {"prompt": "red"}
+    refused = carrara("evaluate", drawn, "-n", 4, "--metrics", "classes")
+    assert refused.code == 2 and "this model has no labels" in refused.err
+
+
+def test_the_report_tells_that_prompts_were_held_out(drawn: Path) -> None:
+    page = (drawn / "report.html").read_text()
+    assert "the prompts are captions of held-out pictures" in page and "Samples under their prompts" in page
