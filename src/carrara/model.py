@@ -279,9 +279,9 @@ def _learnt(recipe: Recipe, codec: Codec) -> dict[str, torch.nn.Module]:
 def _check_heard(recipe: Recipe, told: Mapping[str, Any]) -> None:
     """Raises RecipeError where a condition tells of text, and the network would not hear it."""
     if unheard := [name for name in told if name.startswith("text_") and not recipe.takes("network", name)]:
+        kind = recipe.sections["network"]["kind"]
         raise RecipeError(
-            f"network.kind {recipe.sections['network']['kind']!r} cannot be told of text: it takes no {unheard[0]}; choose unet or dit, "
-            "or another condition"
+            f"network.kind {kind!r} cannot be told of text: it takes no {unheard[0]}; choose unet or dit, or another condition"
         )
 
 

@@ -228,3 +228,16 @@ def test_a_png_gives_back_every_pixel_and_a_data_uri_every_byte() -> None:
     head, _, body = pictures.data_uri(data, "image/png").partition(",")
     assert head == "data:image/png;base64"
     assert base64.b64decode(body) == data
+
+
+def test_captions_stand_above_their_pictures_and_long_ones_are_shortened() -> None:
+    images = np.stack([np.full((1, 4, 4), level, np.uint8) for level in (0, 60, 120, 180, 240)])
+    sheet = np.asarray(pictures.captioned_grid(images, ["a", "b", "", "word " * 2000, "e"], columns=3))
+    rows, columns = sheet.shape[0] // 2, (96, 98)
+    for index, level in enumerate((0, 60, 120, 180, 240)):
+        bottom, left = (index // 3 + 1) * rows, (index % 3) * columns[1]
+        assert (sheet[bottom - 96 : bottom, left : left + 96] == level).all()
+        above = sheet[bottom - rows : bottom - 96, left : left + 96]
+        assert bool((above < 255).any()) == (index != 2)
+    with pytest.raises(InputError, match="1 captions were given for 5 pictures"):
+        pictures.captioned_grid(images, ["a"])

@@ -10,6 +10,7 @@ import base64
 import io
 import math
 import os
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
@@ -329,9 +330,8 @@ def _shortened(text: str, width: float) -> str:
     text = " ".join(text.split())
     if _width(text) <= width:
         return text
-    while text and _width(text + "…") > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    fits = bisect_left(range(len(text)), True, key=lambda last: _width(f"{text[: last + 1]}…") > width)
+    return text[:fits].rstrip() + "…"
 
 
 def _ink(background: int) -> int:
