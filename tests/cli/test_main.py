@@ -208,7 +208,7 @@ def test_help_comes_at_once() -> None:
     ("typed", "offered"),
     [
         ("carrara tr", {"train"}),
-        ("carrara train d", {"ddpm-fashion", "digits", "distill"}),
+        ("carrara train d", {"ddpm-fashion", "diffusion-lm-verse", "digits", "distill"}),
         ("carrara data f", {"fashion", "fashion-dit", "folder"}),
         ("carrara sample x --sampler h", {"heun"}),
         ("carrara evaluate x --metrics classes,f", {"classes,frechet"}),

@@ -38,7 +38,7 @@ def features() -> Features:
 
 @needs_efficientnet
 def test_they_say_what_decides_their_values(features: Features) -> None:
-    weights = efficientnet._weights_file()
+    weights = efficientnet._weights_file("A test")
     assert features.name == f"efficientnet-lite0@{efficientnet.SIZE}"
     assert features.sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert "bicubic" in features.resizer
@@ -80,7 +80,7 @@ def test_they_are_the_untouched_network_on_the_pixels_themselves(features: Featu
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0", image_size=efficientnet.SIZE).eval()
-    network.load_state_dict(torch.load(efficientnet._weights_file(), weights_only=True))
+    network.load_state_dict(torch.load(efficientnet._weights_file("A test"), weights_only=True))
     images = pictures(2, size=efficientnet.SIZE)
     with torch.no_grad():
         direct = network.extract_features((images.float() - 127) / 128).mean((2, 3))
@@ -143,7 +143,7 @@ def test_a_file_that_is_not_the_expected_one_is_named_with_both_hashes(tmp_path:
 
 @needs_efficientnet
 def test_damaged_weights_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = bytearray(efficientnet._weights_file().read_bytes())
+    content = bytearray(efficientnet._weights_file("A test").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "weights.pth").write_bytes(content)
     monkeypatch.setattr(efficientnet, "package_file", lambda *_: tmp_path / "weights.pth")

@@ -120,7 +120,7 @@ class TextCondition:
         """Says of the first prompt that is cut what is not read of it, and how many others are; of each prompt once."""
         new = [text for text in self._full(texts) if text not in self._said]
         cut = {text: dropped for text in new if (dropped := self._dropped(text))}
-        self._said.update(cut)
+        self._said.update([*cut][:1])
         for text, dropped in [*cut.items()][:1]:
             others = f"; of {len(cut) - 1} other prompts the end is not read either" if len(cut) > 1 else ""
             log.warning(
