@@ -1,9 +1,13 @@
 """What every test lives in."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+# A shell's background job begins with Ctrl-C ignored, which every process that it starts inherits; here that is tested.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")
