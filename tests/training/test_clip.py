@@ -143,6 +143,11 @@ def test_two_processes_equal_one(own: list[str], tmp_path: Path) -> None:
     first, second = (tensors.load(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert differing(first, second) == []
     for key, value in whole.items():
+        if not key.startswith("exp_avg"):
+            torch.testing.assert_close(
+                first[key], value, rtol=1e-4, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}"
+            )
+            continue
         # Of a tensor's length: where gradients cancel, a sum in another order differs by more than a share of the number.
         missed = (first[key].double() - value.double()).norm() / value.double().norm().clamp(min=1e-9)
         assert float(missed) < 1e-5, f"{key} differs by {float(missed):.1e} of its length"
