@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import lengths
 from benchmarks.quality import complete, distance, trained_samples
 from benchmarks.result import report
-from benchmarks.rivals.ours import learner
-from benchmarks.rivals.rates import fastest, threads
-from benchmarks.timing import Spread, interleaved
-from carrara import about, files
+from benchmarks.rivals.rates import threads
 from carrara.cli.threads import keep_memory
 from carrara.data import Dataset
 from carrara.evaluation.measure import yardstick
@@ -26,7 +23,8 @@ from carrara.recipe import read
 from carrara.training.computing import PRECISIONS, Computing
 from carrara.training.run import dataset_of
 
-ROUNDS = 4
+OWN: dict[str, Computing] = {precision: Computing(precision, "native") for precision in PRECISIONS}
+"""What candidates compute in: our own kernels."""
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "unet": ("fashion", {}),
     "unet, width 48": ("fashion", {"width": 48}),
@@ -61,7 +59,7 @@ def main() -> None:
     threads(args.threads)
     keep_memory()
     dataset = dataset_of(read("fashion"))
-    rates = measured(dataset, args.runs / "rates.json")
+    rates = lengths.rates({name: words_of(name) for name in CANDIDATES}, args.runs / "rates.json", OWN)
     rows = [row(dataset, rates, name, seed, args) for seed in args.seeds for name in args.only or CANDIDATES]
     conclude([found for found in rows if found], dataset, args)
 
@@ -85,50 +83,18 @@ def words_of(name: str) -> list[str]:
     return [recipe, *(word for key, value in options.items() for word in ("--set", f"network.{key}={value}"))]
 
 
-def measured(dataset: Dataset, path: Path) -> dict[str, Any]:
-    """Parameters, mode and images a second of each candidate, in rounds in which each precision of each has its turn; kept."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, {"made": about.surroundings(), **raced(dataset)})
-    found: dict[str, Any] = files.read_json(path)
-    return found
-
-
-def raced(dataset: Dataset) -> dict[str, Any]:
-    """The rates, by candidate."""
-    learners = {
-        (name, precision): learner(
-            read(words_of(name)[0], words_of(name)[2::2]), dataset, Computing(precision, "native")
-        )
-        for name in CANDIDATES
-        for precision in PRECISIONS
-    }
-    calls = {"/".join(key): partial(each.step, None) for key, each in learners.items()}
-    spreads = interleaved(calls, ROUNDS)
-    found = {}
-    for name in CANDIDATES:
-        modes: dict[str, tuple[int, Spread]] = {
-            mode: (each.settings.batch, spreads[f"{name}/{mode}"])
-            for (who, mode), each in learners.items()
-            if who == name
-        }
-        parameters = sum(p.numel() for p in learners[name, "bf16"].parameters["denoiser"].values())
-        found[name] = {"parameters": parameters, **fastest(modes)}
-    return found
-
-
 def row(
     dataset: Dataset, rates: dict[str, Any], name: str, seed: int, args: argparse.Namespace
 ) -> dict[str, Any] | None:
     """A candidate's figures, trained and sampled first where they are missing; None where that is not asked for."""
     rate = rates[name]
-    images = round(rate["images_per_s"] * 60 * args.minutes / rate["batch"]) * rate["batch"]
+    images = lengths.images(rate, args.minutes)
     run = args.runs / f"{name.replace(', ', '-').replace(' ', '')}-{images}-{seed}"
     if not complete(run / "samples", args.n):
         if args.report_only:
             return None
         words = ["train", *words_of(name), "--images", str(images), "--seed", str(seed)]
-        trained_samples(words, Computing(rate["mode"], "native"), dataset, args.n, run / "samples")
+        trained_samples(words, OWN[rate["mode"]], dataset, args.n, run / "samples")
     facts = {key: rate[key] for key in ("parameters", "mode", "images_per_s")}
     return {"candidate": name, "seed": seed, "images": images, **facts, "folder": str(run / "samples")}
 

@@ -14,17 +14,14 @@ from typing import Any
 
 import carrara
 from benchmarks.recipes import carrara as command
-from benchmarks.rivals.ours import WAYS
+from benchmarks.rivals.ours import WAYS, learner
 from benchmarks.rivals.rates import fastest
 from benchmarks.timing import interleaved
 from carrara import about, files
 from carrara.model import Model
 from carrara.recipe import read
 from carrara.training.computing import Computing
-from carrara.training.learner import Learner
 from carrara.training.run import dataset_of
-from carrara.training.trainable import trainable_of
-from carrara.training.world import World
 
 ROUNDS = 4
 NOTES = {
@@ -33,6 +30,8 @@ NOTES = {
 }
 Recipes = Mapping[str, Sequence[str]]
 """By name, the words after `carrara train` that make it: a recipe and changes with --set."""
+Ways = Mapping[str, Computing]
+"""By name, what training computes in."""
 
 
 def changed(recipes: Recipes, changes: Sequence[str]) -> dict[str, list[str]]:
@@ -42,34 +41,33 @@ def changed(recipes: Recipes, changes: Sequence[str]) -> dict[str, list[str]]:
     }
 
 
-def rates(recipes: Recipes, path: Path) -> dict[str, Any]:
-    """By recipe words, mode, images_per_s, batch, and the rates of all modes; measured where one is not kept in `path`."""
+def rates(recipes: Recipes, path: Path, ways: Ways = WAYS) -> dict[str, Any]:
+    """By recipe words, parameters, mode, images_per_s, batch, the rates of all modes; measured where one is not kept in `path`."""
     kept: dict[str, Any] = files.read_json(path) if path.is_file() else {}
     if any(kept.get(name, {}).get("words") != list(words) for name, words in recipes.items()):
-        kept = {"made": about.surroundings(), **raced(recipes)}
+        kept = {"made": about.surroundings(), **raced(recipes, ways)}
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, kept)
     return kept
 
 
-def raced(recipes: Recipes) -> dict[str, Any]:
-    """The rates, from rounds in which each mode of each recipe has its turn."""
-    learners = {(name, mode): learner(words, way) for name, words in recipes.items() for mode, way in WAYS.items()}
+def raced(recipes: Recipes, ways: Ways) -> dict[str, Any]:
+    """The rates, from rounds in which each way of each recipe has its turn."""
+    known = {name: read(words[0], words[2::2]) for name, words in recipes.items()}
+    learners = {
+        (name, mode): learner(recipe, dataset_of(recipe), way)
+        for name, recipe in known.items()
+        for mode, way in ways.items()
+    }
     spreads = interleaved({"/".join(key): partial(each.step, None) for key, each in learners.items()}, ROUNDS)
     found = {}
     for name, words in recipes.items():
-        modes = {mode: (learners[name, mode].settings.batch, spreads[f"{name}/{mode}"]) for mode in WAYS}
-        found[name] = {"words": list(words), **fastest(modes)}
+        mine = {mode: learners[name, mode] for mode in ways}
+        modes = {mode: (each.settings.batch, spreads[f"{name}/{mode}"]) for mode, each in mine.items()}
+        first = next(iter(mine.values()))
+        count = sum(p.numel() for player in first.parameters.values() for p in player.values())
+        found[name] = {"words": list(words), "parameters": count, **fastest(modes)}
     return found
-
-
-def learner(words: Sequence[str], computing: Computing) -> Learner:
-    """What `carrara train WORDS` trains with: learner.step(None) is one step."""
-    recipe = read(words[0], words[2::2])
-    settings = recipe.build("training")
-    trainable = trainable_of(recipe, dataset_of(recipe), settings, World())
-    trainable.computing = computing
-    return Learner(trainable, settings, recipe.seed)
 
 
 def images(rate: Mapping[str, Any], minutes: float) -> int:

@@ -66,7 +66,13 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES), help="beside those two")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        choices=RECIPES,
+        default=list(RECIPES),
+        help="compared; masked and ar always are",
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="of training, each")
     parser.add_argument("--windows", type=int, default=1000, help="held-out windows behind the bits")
     parser.add_argument("-n", type=int, default=256, help="texts of each way to sample")

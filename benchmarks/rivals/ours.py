@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from carrara.data import Dataset
-from carrara.model import build
 from carrara.recipe import Recipe
 from carrara.training.computing import KERNELS, PRECISIONS, Computing
 from carrara.training.learner import Learner
-from carrara.training.trainable import Diffusion, data_std
+from carrara.training.run import measured
+from carrara.training.trainable import trainable_of
+from carrara.training.world import World
 
 WAYS = {
     precision + ("" if kernels == "native" else f" {kernels}"): Computing(precision, kernels)
@@ -24,9 +25,8 @@ def recipe_of(data: str) -> str:
 
 def learner(recipe: Recipe, dataset: Dataset, computing: Computing) -> Learner:
     """What `carrara train` trains with, without its run folder: learner.step(None) is one step."""
-    recipe = recipe.measured(data_std(recipe.build("codec"), dataset.train))
+    recipe = measured(recipe, dataset)
     settings = recipe.build("training")
-    model = build(recipe, dataset.shape, dataset.classes)
-    trainable = Diffusion(model, recipe.build("train_times"), dataset, settings, recipe.seed)
+    trainable = trainable_of(recipe, dataset, settings, World())
     trainable.computing = computing
     return Learner(trainable, settings, recipe.seed)
