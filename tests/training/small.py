@@ -66,8 +66,7 @@ def state(run: Run) -> dict[str, Tensor]:
     for name, named in learner.parameters.items():
         found |= {f"weight {key}": p.detach() for key, p in named.items()}
         found |= {f"average {key}": p for key, p in learner.average[name].items()}
-        moments = learner.optimisers[name].state
-        found |= {f"{part} {key}": value for key, p in named.items() for part, value in moments[p].items()}
+        found |= learner.optimisers[name].moments()
     return {key: value.clone() for key, value in found.items()}
 
 

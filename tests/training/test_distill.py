@@ -62,11 +62,10 @@ def state(run: Run) -> dict[str, Tensor]:
     learner = run.learner
     found = {f"buffer {key}": value for key, value in learner.buffers().items()}
     for player, named in learner.parameters.items():
-        moments = learner.optimisers[player].state
         for key, parameter in named.items():
             found[f"weight {player} {key}"] = parameter.detach()
             found[f"average {player} {key}"] = learner.average[player][key]
-            found |= {f"{part} {player} {key}": value for part, value in moments[parameter].items()}
+        found |= {f"{player} {key}": value for key, value in learner.optimisers[player].moments().items()}
     return {key: value.clone() for key, value in found.items()}
 
 
@@ -178,8 +177,8 @@ def test_a_critic_learns_to_tell_pictures_apart(tmp_path: Path, teacher: Path) -
     for start in range(0, 40 * BATCH, BATCH):
         loss = lesson.loss(CRITIC, start, BATCH).mean()
         torch.autograd.backward(loss)
-        learner.optimisers[CRITIC].step()
-        learner.optimisers[CRITIC].zero_grad()
+        learner.optimisers[CRITIC].step(learner.settings.lr)
+        learner.optimisers[CRITIC].forget()
         losses.append(float(loss.detach()))
     assert sum(losses[-5:]) / 5 < 0.75 * losses[0]
 

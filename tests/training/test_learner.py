@@ -30,8 +30,7 @@ def everything(player: Learner) -> dict[str, Tensor]:
     found = {key: p.detach().clone() for key, p in named.items()}
     found |= {f"average {key}": p.clone() for key, p in player.average["line"].items()}
     found |= {f"buffer {key}": b.clone() for key, b in player.buffers().items()}
-    moments = player.optimisers["line"].state
-    return found | {f"{key} {part}": v.clone() for key, p in named.items() for part, v in moments[p].items()}
+    return found | {key: value.clone() for key, value in player.optimisers["line"].moments().items()}
 
 
 def test_the_rate_rises_stays_and_falls_as_half_a_cosine() -> None:
@@ -114,7 +113,7 @@ def test_only_parameters_are_averaged_and_they_come_back_bit_for_bit() -> None:
 def test_gradients_are_scaled_down_to_the_clip_and_never_up(clip: float, seen: list[float]) -> None:
     player = learner(steep, clip=clip)
     found: list[float] = []
-    player.optimisers["line"].register_step_pre_hook(
+    player.optimisers["line"].rules[0].register_step_pre_hook(
         lambda *_: found.extend(v for p in player.parameters["line"].values() for v in p.grad.tolist())
     )
     record = player.step(None)
@@ -189,12 +188,12 @@ def test_where_one_player_cannot_step_none_does() -> None:
     player.step(None)
     player.step(None)
     before = [p.detach().clone() for line in (first, second) for p in line.parameters()]
-    moments = [value.clone() for each in player.optimisers["line"].state.values() for value in each.values()]
+    moments = [value.clone() for value in player.optimisers["line"].moments().values()]
     with pytest.raises(NonFinite, match="the loss became NaN or infinite in the step after 8 images"):
         player.step(None)
     after = [p for line in (first, second) for p in line.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True)) and all(p.grad is None for p in after)
-    kept = [value for each in player.optimisers["line"].state.values() for value in each.values()]
+    kept = list(player.optimisers["line"].moments().values())
     assert all(torch.equal(a, b) for a, b in zip(moments, kept, strict=True))
     assert seen[0::2] == seen[1::2] and len(set(seen)) == 3
 

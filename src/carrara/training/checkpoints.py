@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from carrara import files, tensors
@@ -92,7 +91,7 @@ def _fill(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
     for name, optimiser in learner.optimisers.items():
         tensors.save(learner.parameters[name], weights(folder, name, averaged=False))
         tensors.save(learner.average[name], weights(folder, name))
-        tensors.save(_moments(optimiser, learner.parameters[name]), folder / f"{name}.optimiser.safetensors")
+        tensors.save(optimiser.moments(), folder / f"{name}.optimiser.safetensors")
     tensors.save(learner.buffers(), folder / BUFFERS)
     files.write_json(folder / STATE, {"images": learner.images, "extra": dict(extra)})
 
@@ -104,7 +103,7 @@ def _read(path: Path, learner: Learner) -> None:
             {**_own(learner), name: tensors.fitting(weights(path, name, averaged=False), learner.parameters[name])}
         )
         averages[name] = tensors.fitting(weights(path, name), learner.parameters[name])
-        _restore(optimiser, learner.parameters[name], tensors.load(path / f"{name}.optimiser.safetensors"))
+        optimiser.restore(tensors.load(path / f"{name}.optimiser.safetensors"))
     for name, average in averages.items():
         for key, value in average.items():
             learner.average[name][key].copy_(value)
@@ -113,17 +112,3 @@ def _read(path: Path, learner: Learner) -> None:
 
 def _own(learner: Learner) -> dict[str, Mapping[str, Tensor]]:
     return {name: {key: p.detach() for key, p in named.items()} for name, named in learner.parameters.items()}
-
-
-def _moments(optimiser: torch.optim.Optimizer, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        f"{key}/{part}": value
-        for key, parameter in named.items()
-        for part, value in optimiser.state[parameter].items()
-    }
-
-
-def _restore(optimiser: torch.optim.Optimizer, named: Mapping[str, Tensor], moments: Mapping[str, Tensor]) -> None:
-    for full, value in moments.items():
-        key, _, part = full.rpartition("/")
-        optimiser.state[named[key]][part] = value.to(named[key].device, copy=True)

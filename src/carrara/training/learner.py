@@ -1,4 +1,4 @@
-"""The one training loop: gradients, clipping, learning rate, AdamW, the moving average of the weights."""
+"""The one training loop: gradients, clipping, learning rate, the optimiser's step, the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from carrara.errors import NonFinite
 from carrara.networks.recompute import recompute
 from carrara.rng import derive
+from carrara.training.optimisers import Optimiser
 from carrara.training.settings import Training
 from carrara.training.trainable import Trainable
 from carrara.training.world import World
@@ -57,7 +58,7 @@ class Learner:
         self.average = {
             name: {key: p.detach().clone() for key, p in named.items()} for name, named in self.parameters.items()
         }
-        self.optimisers = {name: self._adamw(named) for name, named in self.parameters.items()}
+        self.optimisers = {name: Optimiser(player, settings) for name, player in trainable.players.items()}
 
     def train(self, budget: int | None) -> Iterator[Record]:
         """One Record a step until `budget` images are seen. Raises NonFinite, with nothing changed by the bad step."""
@@ -111,14 +112,12 @@ class Learner:
     def _take(self, lr: float) -> None:
         """Moves every player by the gradient in its parameters."""
         for name, optimiser in self.optimisers.items():
-            for group in optimiser.param_groups:
-                group["lr"] = lr * self.trainable.rate(name, self.images)
-            optimiser.step()
+            optimiser.step(lr * self.trainable.rate(name, self.images))
 
     def _forget(self) -> None:
         """Leaves no gradient in any parameter."""
         for optimiser in self.optimisers.values():
-            optimiser.zero_grad(set_to_none=True)
+            optimiser.forget()
 
     def _accumulated(self, name: str) -> Tensor:
         """The mean loss of this process's share of the batch, whose gradient is left in the parameters, part after part."""
@@ -169,12 +168,6 @@ class Learner:
         for name, named in self.parameters.items():
             for key, parameter in named.items():
                 parameter.copy_(values[name][key])
-
-    def _adamw(self, named: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
-        settings = self.settings
-        return torch.optim.AdamW(
-            named.values(), settings.lr, settings.betas, weight_decay=settings.weight_decay, fused=True
-        )
 
 
 @contextmanager

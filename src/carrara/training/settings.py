@@ -26,6 +26,8 @@ class Training:
     """Images over which the learning rate rises from 0."""
     cooldown: float = 0.5
     """The last share of the run over which it falls to 0, as a half cosine."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """What moves the weights; muon: the inner matrices by Muon, the rest by AdamW."""
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's."""
     weight_decay: float = 0.0
