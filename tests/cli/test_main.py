@@ -27,6 +27,13 @@ carrara --help -h
 carrara --install-completion
 carrara --show-completion
 carrara --version
+carrara average --help -h
+carrara average --images
+carrara average --json
+carrara average --length
+carrara average --out
+carrara average --overwrite
+carrara average RUN
 carrara compare --backend
 carrara compare --batch
 carrara compare --count -n
@@ -120,7 +127,18 @@ carrara train --teacher
 carrara train RECIPE
 """
 HEAVY = {"torch", "numpy", "pydantic", "matplotlib", "scipy", "sklearn", "PIL", "yaml", "rich"}
-COMMANDS = ("train", "sample", "evaluate", "compare", "data", "recipe", "recipe list", "recipe show", "recipe check")
+COMMANDS = (
+    "train",
+    "sample",
+    "evaluate",
+    "compare",
+    "average",
+    "data",
+    "recipe",
+    "recipe list",
+    "recipe show",
+    "recipe check",
+)
 HELP_S = 0.3
 
 

@@ -92,6 +92,7 @@ def _fill(folder: Path, learner: Learner, extra: Mapping[str, Any]) -> None:
         tensors.save(learner.parameters[name], weights(folder, name, averaged=False))
         tensors.save(learner.average[name], weights(folder, name))
         tensors.save(optimiser.moments(), folder / f"{name}.optimiser.safetensors")
+    learner.averages.save(folder)
     tensors.save(learner.buffers(), folder / BUFFERS)
     files.write_json(folder / STATE, {"images": learner.images, "extra": dict(extra)})
 
@@ -107,6 +108,7 @@ def _read(path: Path, learner: Learner) -> None:
     for name, average in averages.items():
         for key, value in average.items():
             learner.average[name][key].copy_(value)
+    learner.averages.restore(path)
     learner.put_buffers(tensors.fitting(path / BUFFERS, learner.buffers()))
 
 

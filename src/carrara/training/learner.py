@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from carrara.errors import NonFinite
 from carrara.networks.recompute import recompute
 from carrara.rng import derive
+from carrara.training.averages import Averages
 from carrara.training.optimisers import Optimiser
 from carrara.training.settings import Training
 from carrara.training.trainable import Trainable
@@ -58,6 +59,7 @@ class Learner:
         self.average = {
             name: {key: p.detach().clone() for key, p in named.items()} for name, named in self.parameters.items()
         }
+        self.averages = Averages(settings.averages, self.parameters)
         self.optimisers = {name: Optimiser(player, settings) for name, player in trainable.players.items()}
 
     def train(self, budget: int | None) -> Iterator[Record]:
@@ -152,6 +154,7 @@ class Learner:
         for name, named in self.parameters.items():
             average = list(self.average[name].values())
             torch._foreach_lerp_(average, [p.detach() for p in named.values()], weight)
+        self.averages.follow(self.parameters, self.images - self.settings.batch, self.images)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

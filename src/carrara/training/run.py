@@ -16,7 +16,7 @@ from carrara.data import Dataset
 from carrara.data import load as load_data
 from carrara.errors import InputError, Interrupted, NonFinite
 from carrara.recipe import Recipe, check, parse
-from carrara.training import checkpoints
+from carrara.training import averages, checkpoints
 from carrara.training.budget import Asked, Pace
 from carrara.training.computing import candidates, fastest, kept
 from carrara.training.learner import Learner, Record
@@ -100,6 +100,7 @@ class Run:
             if self.budget is None and (measured or stop):
                 self._settle(pace, metrics)
                 saved = -math.inf
+            self._keep_averages()
             if self._event_due():
                 self._event(metrics)
                 pace.skip()
@@ -223,6 +224,14 @@ class Run:
         done, batch = self.learner.images, self.settings.batch
         every = self.budget / self.settings.previews
         return done >= self.budget or int(done / every) > int((done - batch) / every)
+
+    def _keep_averages(self) -> None:
+        """A snapshot of the averages of chosen lengths, where one is due."""
+        if self.budget is None or not self.settings.averages or not self.world.first:
+            return
+        images, settings = self.learner.images, self.settings
+        if averages.due(images, settings.batch, self.budget, settings.snapshots):
+            averages.keep(self.folder, images, self.learner.averages)
 
     def _event(self, metrics: Metrics | None) -> None:
         """Held-out figures and previews, with the weights as they are and averaged."""

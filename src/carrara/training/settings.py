@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from carrara.averaging import LONGEST
 from carrara.errors import InputError, RecipeError
 
 
@@ -38,6 +39,11 @@ class Training:
     """The half-life of the moving average of the weights."""
     ema_ramp: float = 0.05
     """The half-life is at most this share of the images seen so far, so that the average forgets its beginning."""
+    averages: tuple[float, ...] = ()
+    """Lengths, shares of the run, of more averages, of which snapshots are kept: of two, such as 0.05 and 0.1, `carrara average`
+    makes one of any length once the run is finished."""
+    snapshots: int = 16
+    """Snapshots of those averages."""
     spread: Literal["independent", "stratified"] = "stratified"
     """How the times of a batch are drawn."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
@@ -79,6 +85,13 @@ class Training:
             ("clip", self.clip > 0, "positive"),
             ("ema_images", self.ema_images > 0, "positive"),
             ("ema_ramp", 0 < self.ema_ramp <= 1, "above 0 and at most 1"),
+            (
+                "averages",
+                all(0 < length <= LONGEST for length in self.averages)
+                and len(set(self.averages)) == len(self.averages),
+                f"different lengths above 0 and at most {LONGEST:g}",
+            ),
+            ("snapshots", self.snapshots >= 1, "at least 1"),
             ("previews", self.previews >= 0, "0 or more"),
             ("keep", self.keep >= 1, "at least 1"),
             ("images", self.images is None or self.images >= 1, "at least 1, or null"),
