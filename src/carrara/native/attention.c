@@ -11,19 +11,20 @@
  * COLUMNS queries are taken at a time, one a lane, so that a softmax runs down the keys and its scores stay in the first cache.
  */
 #include "activation.h"
-#include "product.h"
+#include "tiles.h"
 #include <math.h>
 
 #define MANY 16 /* rows of products that are LANES wide; kp and np are multiples of it */
 
-/* n tokens, as keys rounded up to kp and as queries to np; width d, rounded up to dp; `prefix` keys are seen by all. */
-typedef struct { int n, d, kp, np, dp, prefix, half, coarse; } Head;
+/* n tokens, as keys rounded up to kp and as queries to np; width d, rounded up to dp; `prefix` keys are seen by all. Tiled: coarse, by
+ * matrix tiles, and all of these are multiples of SQUARE. */
+typedef struct { int n, d, kp, np, dp, prefix, half, coarse, tiled; } Head;
 /* Numbers (n, d), what is added to each row, or NULL, and what they are turned by, or NULL. */
 typedef struct { const void *x; size_t stride; const float *bias, *turn; } Rows;
 
 /* Words from a row of (n, dp) to the next, and words that hold its D numbers. */
 #define APART (s.dp >> s.coarse)
-#define DEEP ((s.d + s.coarse) >> s.coarse)
+#define DEEP (s.tiled ? APART : (s.d + s.coarse) >> s.coarse)
 
 /* LANES numbers of a token from the k-th on, in pairs, turned by its angles (way 1) or back (-1). */
 INLINE vec turned_by(vec v, const float *turn, int token, int k, float way, Head s) {
@@ -51,7 +52,7 @@ INLINE void turn_back(float *c, Rows r, int first, int count, Head s) {
 /* Keys, rounded up, of which queries from `first` on see any; keys that all of them see; the first query, rounded down, that sees `key`. */
 INLINE int reach(int first, Head s) {
     int most = s.prefix > first + COLUMNS ? s.prefix : first + COLUMNS;
-    return most < s.n ? ROUND(most, MANY) : s.kp;
+    return most < s.n ? ROUND(most, s.tiled ? SQUARE : MANY) : s.kp;
 }
 INLINE int sure(int first, Head s) { return s.prefix > first ? s.prefix : first + 1; }
 INLINE int early(int key, Head s) { return key < s.prefix ? 0 : key / COLUMNS * COLUMNS; }
@@ -73,6 +74,11 @@ INLINE void rows(uint32_t *to, Rows x, float by, int first, int count, Head s) {
 /* The same of COLUMNS tokens as the right factor of a product over D: (DEEP, COLUMNS). */
 INLINE void turned(uint32_t *to, uint32_t *room, Rows x, float by, int first, Head s) {
     rows(room, x, by, first, COLUMNS, s);
+    if (s.tiled) {
+        for (int i = 0; i < COLUMNS; i += LANES)
+            for (int p = 0; p < DEEP; p += LANES) transpose_words(to + p * COLUMNS + i, COLUMNS, room + i * APART + p, APART);
+        return;
+    }
     for (int i = 0; i < COLUMNS; i++)
         for (int p = 0; p < DEEP; p++) to[p * COLUMNS + i] = room[i * APART + p];
 }
@@ -85,6 +91,18 @@ INLINE void stacked(uint32_t *to, Rows x, int count, Head s) {
             vec first = k < s.d ? at(x, s, token, k) : ZERO, second = k < s.d && s.coarse ? at(x, s, token + 1, k) : ZERO;
             uvec u = s.coarse ? paired(first, second) : (uvec)first;
             memcpy(to + (((size_t)k / columns * count + token) >> s.coarse) * columns + k % columns, &u, sizeof u);
+        }
+}
+
+/* The same as the left factor: (dp, count) tokens. */
+INLINE void standing(uint32_t *to, Rows x, int count, Head s) {
+    for (int token = 0; token < count; token += 2 * LANES)
+        for (int k = 0; k < s.dp; k += LANES) {
+            vec pairs[LANES];
+            for (int i = 0; i < LANES; i++)
+                pairs[i] = k < s.d ? (vec)paired(at(x, s, token + 2 * i, k), at(x, s, token + 2 * i + 1, k)) : ZERO;
+            transpose(pairs);
+            for (int i = 0; i < LANES; i++) store(to + ((size_t)(k + i) * count + token) / 2, 0, pairs[i], 0);
         }
 }
 
@@ -110,15 +128,38 @@ INLINE void mixed_by(float *c, const uint32_t *a, const uint32_t *b, int count, 
         }
 }
 
+INLINE void mixed_tiled(float *c, const uint32_t *a, const uint32_t *b, int count, Sum m, Head s) {
+    for (int j = 0; j < s.dp; j += SQUARE, b += (size_t)m.tall * SQUARE)
+        for (int i = 0; i < count; i += SQUARE) {
+            int from = m.late ? early(i, s) / 2 : 0;
+            tiles_product(c + (size_t)i * s.dp + j, s.dp, (const uint16_t *)(a + i * m.ai + from), 2 * m.ai, b + (size_t)from * SQUARE, (m.deep - from) / 16);
+        }
+}
+
 /* The same as functions of their own, in which nothing else takes registers. */
 ALONE void scored(float *c, const uint32_t *a, const uint32_t *b, int keys, Head s) {
-    if (s.coarse) scored_by(c, a, b, keys, 1, s);
+    if (s.tiled)
+        for (int i = 0; i < keys; i += SQUARE) tiles_product(c + i * COLUMNS, COLUMNS, (const uint16_t *)(a + (size_t)i * APART), s.dp, b, s.dp / SQUARE);
+    else if (s.coarse) scored_by(c, a, b, keys, 1, s);
     else scored_by(c, a, b, keys, 0, s);
 }
 
 ALONE void mixed(float *c, const uint32_t *a, const uint32_t *b, int count, Sum m, Head s) {
-    if (s.coarse) mixed_by(c, a, b, count, m, 1, s);
+    if (s.tiled) mixed_tiled(c, a, b, count, m, s);
+    else if (s.coarse) mixed_by(c, a, b, count, m, 1, s);
     else mixed_by(c, a, b, count, m, 0, s);
+}
+
+/* c (COLUMNS, dp) = a b: a (keys, COLUMNS) numbers of queries, keys in pairs where coarse; b `stacked`, or `standing` where tiled, which
+ * then is the left factor, since a is a right one as it is. */
+ALONE void crossed(float *c, const uint32_t *a, const uint32_t *b, int keys, uint32_t *room, Head s) {
+    if (!s.tiled) {
+        mixed(c, a, b, COLUMNS, (Sum){1, COLUMNS, s.kp >> s.coarse, keys >> s.coarse, 0}, s);
+        return;
+    }
+    for (int k = 0; k < s.dp; k += SQUARE) tiles_product((float *)room + k * COLUMNS, COLUMNS, (const uint16_t *)b + (size_t)k * s.kp, s.kp, a, keys / SQUARE);
+    for (int k = 0; k < s.dp; k += LANES)
+        for (int i = 0; i < COLUMNS; i += LANES) transpose_words((uint32_t *)c + i * s.dp + k, s.dp, room + k * COLUMNS + i, COLUMNS);
 }
 
 /* Row `key` of numbers of COLUMNS queries, and the next, as a right factor's pair or a row of its own. */
@@ -175,7 +216,8 @@ INLINE void add_rows(float *sums, const float *c, float by, int count, Head s) {
 }
 
 static Head headed(int n, int d, int prefix, int half, int coarse) {
-    return (Head){n, d, ROUND(n, MANY), ROUND(n, COLUMNS), d > LANES ? ROUND(d, COLUMNS) : LANES, prefix < n ? prefix : n, half, coarse};
+    const int tiled = coarse == TILED, wide = tiled || d > LANES;
+    return (Head){n, d, ROUND(n, tiled ? SQUARE : MANY), ROUND(n, COLUMNS), ROUND(d, wide ? COLUMNS : LANES), prefix < n ? prefix : n, half, coarse > 0, tiled};
 }
 
 /* Words of all tokens' numbers, of those of COLUMNS queries, and of those queries by all keys. */
@@ -189,7 +231,7 @@ static Head headed(int n, int d, int prefix, int half, int coarse) {
 #define HEADS_OF(part) for (long i = (long)b * heads * (part) / threads; i < (long)b * heads * ((part) + 1) / threads; i++)
 #define IN ((size_t)(i / heads) * n * stride + i % heads * d)
 #define OUT (((size_t)(i / heads) * n * heads + i % heads) * d)
-#define BY_KIND(head) if (coarse) head(1, 1); else if (half) head(1, 0); else head(0, 0);
+#define BY_KIND(head) if (s.tiled) head(1, 1, 1); else if (coarse) head(1, 1, 0); else if (half) head(1, 0, 0); else head(0, 0, 0);
 #define FROM(p, first) ((void *)((char *)(p) + ((size_t)(first) << (2 - s.half))))
 /* The queries of a block that begins at `first`. */
 #define COUNT(first) ((s.n - (first)) < COLUMNS ? s.n - (first) : COLUMNS)
@@ -204,14 +246,15 @@ INLINE void attend_head(Rows q, Rows k, Rows v, void *o, size_t out, float *log_
     uint32_t *keys = room, *values = keys + SIDE, *queries = values + SIDE, *between = queries + STRIP;
     float *made = (float *)(between + STRIP), *weights = made + STRIP;
     rows(keys, k, 1, 0, s.kp, s);
-    stacked(values, v, s.kp, s);
+    if (s.tiled) standing(values, v, s.kp, s);
+    else stacked(values, v, s.kp, s);
     for (int first = 0; first < s.n; first += COLUMNS) {
         float sums[COLUMNS], logs[COLUMNS];
         const int seen = reach(first, s);
         turned(queries, between, q, by, first, s);
         scored(weights, keys, queries, seen, s);
         softened(weights, sums, logs, first, seen, s);
-        mixed(made, (uint32_t *)weights, values, COLUMNS, (Sum){1, COLUMNS, s.kp >> s.coarse, seen >> s.coarse, 0}, s);
+        crossed(made, (uint32_t *)weights, values, seen, between, s);
         put(FROM(o, first * out), out, made, 1, sums, COUNT(first), s);
         memcpy(log_sum + first, logs, 4 * COUNT(first));
     }
@@ -225,13 +268,17 @@ int carrara_attend(const void *q, const void *k, const void *v, int stride, cons
     uint32_t *rooms = aligned_alloc(64, 4 * each * threads);
     if (!rooms) return 1;
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int part = 0; part < threads; part++)
+    for (int part = 0; part < threads; part++) {
+        Tiles before = {0};
+        if (s.tiled) before = tiles_mine();
         HEADS_OF(part) {
-#define HEAD(half, coarse) attend_head(ROWS_OF(q, 0, turn), ROWS_OF(k, 1, turn), ROWS_OF(v, 2, NULL), (void *)NUMBERS(o, OUT), (size_t)heads * d, \
-                                       log_sum + i * n, rooms + each * part, (Head){n, d, s.kp, s.np, s.dp, s.prefix, half, coarse})
+#define HEAD(half, coarse, tiled) attend_head(ROWS_OF(q, 0, turn), ROWS_OF(k, 1, turn), ROWS_OF(v, 2, NULL), (void *)NUMBERS(o, OUT), (size_t)heads * d, \
+                                       log_sum + i * n, rooms + each * part, (Head){n, d, s.kp, s.np, s.dp, s.prefix, half, coarse, tiled})
             BY_KIND(HEAD)
 #undef HEAD
         }
+        if (s.tiled) tiles_back(before);
+    }
     free(rooms);
     return 0;
 }
@@ -280,7 +327,8 @@ INLINE void attend_head_adjoint(Rows q, Rows k, Rows v, Rows o, Rows slope, cons
     float *scores = (float *)(between + STRIP), *dw = scores + SCORES, *made = dw + SCORES;
     rows(keys, k, 1, 0, s.kp, s);
     rows(values, v, 1, 0, s.kp, s);
-    stacked(stack, k, s.kp, s);
+    if (s.tiled) standing(stack, k, s.kp, s);
+    else stacked(stack, k, s.kp, s);
     stacked(stacked_q, q, s.np, s);
     stacked(stacked_slope, slope, s.np, s);
     for (int first = 0; first < s.n; first += COLUMNS) {
@@ -292,7 +340,7 @@ INLINE void attend_head_adjoint(Rows q, Rows k, Rows v, Rows o, Rows slope, cons
         scored(dw, values, queries, seen, s);
         inner_of(inner, logs, o, slope, log_sum, first, s);
         slopes(weights, changes, scores, dw, logs, inner, first, seen, s);
-        mixed(made, (uint32_t *)scores, stack, COLUMNS, (Sum){1, COLUMNS, s.kp >> s.coarse, seen >> s.coarse, 0}, s);
+        crossed(made, (uint32_t *)scores, stack, seen, between, s);
         turn_back(made, q, first, COUNT(first), s);
         put(FROM(dq, first * q.stride), q.stride, made, by, NULL, COUNT(first), s);
         add_rows(db, made, by, COUNT(first), s);
@@ -317,16 +365,20 @@ int carrara_attend_adjoint(const void *q, const void *k, const void *v, int stri
     float *sums = calloc(3 * wide * threads, 4);
     if (!rooms || !sums) { free(rooms); free(sums); return 1; }
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int part = 0; part < threads; part++)
+    for (int part = 0; part < threads; part++) {
+        Tiles before = {0};
+        if (s.tiled) before = tiles_mine();
         HEADS_OF(part) {
 #define FLAT(p) ((Rows){NUMBERS(p, OUT), wide, NULL, NULL})
-#define HEAD(half, coarse) attend_head_adjoint(ROWS_OF(q, 0, turn), ROWS_OF(k, 1, turn), ROWS_OF(v, 2, NULL), FLAT(o), FLAT(slope), log_sum + i * n, \
+#define HEAD(half, coarse, tiled) attend_head_adjoint(ROWS_OF(q, 0, turn), ROWS_OF(k, 1, turn), ROWS_OF(v, 2, NULL), FLAT(o), FLAT(slope), log_sum + i * n, \
                                                (void *)NUMBERS(dq, IN), (void *)NUMBERS(dk, IN), (void *)NUMBERS(dv, IN), \
                                                sums + 3 * wide * part + i % heads * d, wide, rooms + each * part, \
-                                               (Head){n, d, s.kp, s.np, s.dp, s.prefix, half, coarse})
+                                               (Head){n, d, s.kp, s.np, s.dp, s.prefix, half, coarse, tiled})
             BY_KIND(HEAD)
 #undef HEAD
         }
+        if (s.tiled) tiles_back(before);
+    }
     added_up(db, sums, (int)(3 * wide), threads);
     free(rooms);
     free(sums);

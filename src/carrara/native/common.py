@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from carrara import native
-from carrara.native.library import library
+from carrara.native.library import OFF, library
 
 if TYPE_CHECKING:
     from torch._library.custom_ops import CustomOpDef
@@ -100,9 +101,19 @@ def kernels() -> Any:
     return library()
 
 
-def coarse(x: Tensor) -> bool:
-    """Whether factors are rounded to bfloat16: where x is, and the processor multiplies such numbers faster."""
-    return x.dtype == torch.bfloat16 and bool(kernels().carrara_coarse())
+def coarse(x: Tensor) -> int:
+    """How factors of products are kept: 0, in float32; where x is bfloat16, so are they, if `factors` says how."""
+    return factors() if x.dtype == torch.bfloat16 else 0
+
+
+@functools.cache
+def factors() -> int:
+    """How this processor multiplies bfloat16: by matrix tiles, 2; by vectors, 1; not faster than float32, 0.
+
+    CARRARA_NATIVE=vectors leaves the tiles alone.
+    """
+    most: int = kernels().carrara_coarse()
+    return min(most, 1) if os.environ.get(OFF, "").lower() == "vectors" else most
 
 
 def address(tensor: Tensor | None) -> int | None:

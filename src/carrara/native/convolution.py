@@ -34,7 +34,7 @@ def tiles(x: Tensor) -> int:
     return len(x) * -(-x.shape[-2] // 4) * -(-x.shape[-1] // 4)
 
 
-def packed(weight: Tensor, rough: bool, back: bool, keep: bool) -> Tensor:
+def packed(weight: Tensor, rough: int, back: bool, keep: bool) -> Tensor:
     """The weights (K, C, 3, 3) as the products read them; `back`: for the gradient of the input.
 
     Where asked they are kept with the weights until those change or many tiles come, so that a network that is evaluated many times
@@ -53,14 +53,14 @@ def packed(weight: Tensor, rough: bool, back: bool, keep: bool) -> Tensor:
     return made
 
 
-def _content(weight: Tensor, rough: bool) -> tuple[bool, int, tuple[int, ...]]:
+def _content(weight: Tensor, rough: int) -> tuple[int, int, tuple[int, ...]]:
     """What the weights are, as the sum of their bits: torch's count of changes misses those of fused optimisers."""
     dense = weight.detach().contiguous()
     words = dense.numel() * dense.element_size() // 4
     return rough, kernels().carrara_bits(dense.data_ptr(), words, torch.get_num_threads()), weight.stride()
 
 
-def _pack(weight: Tensor, rough: bool, back: bool) -> Tensor:
+def _pack(weight: Tensor, rough: int, back: bool) -> Tensor:
     to, of = (weight.shape[1], weight.shape[0]) if back else (weight.shape[0], weight.shape[1])
     k, c, i, j = weight.stride()
     strides = (c, k, -i, -j) if back else (k, c, i, j)

@@ -11,6 +11,7 @@
 #endif
 #define CROSS 8 /* rows, where their number must divide COLUMNS */
 #define MOST 16
+#define TILED 2 /* of `coarse`: factors in bfloat16 as with 1, and products by matrix tiles */
 
 /* c (rows, wide LANES) = or += sum over depth of a(i, p) b(p, :). A factor is a word: a float32, or a pair of bfloat16. */
 INLINE void product(const int rows, const int wide, const int coarse, const uint32_t *a, size_t ai, size_t ap, const uint32_t *b, size_t bp, float *c,

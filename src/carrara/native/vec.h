@@ -109,6 +109,14 @@ INLINE void transpose(vec *r) {
     }
 }
 
+/* The same of LANES rows of words in memory, `far` apart, and their columns, `so` apart. */
+INLINE void transpose_words(uint32_t *to, size_t so, const uint32_t *from, size_t far) {
+    vec rows[LANES];
+    for (int i = 0; i < LANES; i++) rows[i] = load(from, i * far, 0);
+    transpose(rows);
+    for (int i = 0; i < LANES; i++) store(to, i * so, rows[i], 0);
+}
+
 /* Two vectors as LANES pairs of bfloat16, the first of each pair from a. */
 INLINE uvec paired(vec a, vec b) {
 #if defined(__AVX512BF16__) && defined(__AVX512BW__)

@@ -7,12 +7,13 @@
  * Sources: Lavin & Gray, Fast Algorithms for Convolutional Neural Networks, 2016, section 4; for the choice of points Barabasz et al.,
  * Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks, 2020.
  */
+#include "direct.h"
 #include "product.h"
+#include "taps.h"
 
 #define TILE 4
 #define SPAN 6
 #define PLACES 36
-#define TAPS 9
 #define CACHE 400000 /* bytes that a block of tiles may fill */
 #define APART 32     /* words between the rows of two points, so that they do not all fall into one set of the first cache */
 
@@ -138,19 +139,12 @@ INLINE void left(void *y, int half, const float *m, size_t far, const float *bia
     }
 }
 
-/* Whether bfloat16 factors pay here. */
-int carrara_coarse(void) {
-#ifdef __AVX512BF16__
-    return 1;
-#else
-    return 0;
-#endif
-}
-
 /* Words of a depth of c, and those that `carrara_pack` writes. */
 static size_t words(int c, int coarse) { return (size_t)ROUND(c, LANES) >> coarse; }
 static size_t plane(size_t deep) { return deep * COLUMNS + APART; }
-size_t carrara_packed(int c, int k, int coarse) { return PLACES * plane(words(c, coarse)) * (ROUND(k, COLUMNS) / COLUMNS); }
+size_t carrara_packed(int c, int k, int coarse) {
+    return coarse == TILED ? direct_packed(c, k) : PLACES * plane(words(c, coarse)) * (ROUND(k, COLUMNS) / COLUMNS);
+}
 
 /* The sum of all words, by which it is seen whether weights have changed. */
 uint64_t carrara_bits(const uint32_t *words, size_t count, int threads) {
@@ -158,21 +152,6 @@ uint64_t carrara_bits(const uint32_t *words, size_t count, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : sum)
     for (size_t i = 0; i < count; i++) sum += words[i];
     return sum;
-}
-
-/* Nine taps of LANES filters w(k …, c). Where they lie beside each other, forwards or backwards, they are read together. */
-INLINE void tapped(vec *taps, const float *w, ptrdiff_t sk, ptrdiff_t si, ptrdiff_t sj, int filters) {
-    int together = (sj == 1 || sj == -1) && si == 3 * sj, known = together ? (TAPS < LANES ? TAPS : LANES) : 0;
-    vec rows[LANES];
-    for (int lane = 0; together && lane < LANES; lane++)
-        rows[lane] = lane < filters ? load_some(w + lane * sk - (sj < 0 ? TAPS - 1 : 0), 0, 0, TAPS) : ZERO;
-    if (together) transpose(rows);
-    for (int tap = 0; tap < TAPS; tap++) {
-        int place = sj < 0 ? TAPS - 1 - tap : tap;
-        taps[tap] = place < known ? rows[place] : ZERO;
-        for (int lane = 0; place >= known && lane < LANES && lane < filters; lane++)
-            taps[tap][lane] = w[lane * sk + tap / 3 * si + tap % 3 * sj];
-    }
 }
 
 /* The same at the 36 points. */
@@ -186,6 +165,10 @@ INLINE void filtered(vec *d, const float *w, ptrdiff_t sk, ptrdiff_t si, ptrdiff
 /* Weights w(k, c, i, j), at any strides, at the points and laid out as the products read them: (K / COLUMNS, 36, C, COLUMNS), with gaps. */
 void carrara_pack(const float *w, ptrdiff_t sk, ptrdiff_t sc, ptrdiff_t si, ptrdiff_t sj, uint32_t *packed, int c, int k, int coarse,
                   int threads) {
+    if (coarse == TILED) {
+        direct_pack(w, sk, sc, si, sj, packed, c, k, threads);
+        return;
+    }
     int panels = ROUND(k, COLUMNS) / COLUMNS, step = 1 << coarse;
     size_t deep = words(c, coarse);
 #pragma omp parallel for num_threads(threads) schedule(static) collapse(2)
@@ -241,6 +224,7 @@ INLINE void convolve_block(const void *x, const uint32_t *packed, const float *b
  * Returns 0, or 1 where there is no memory. */
 int carrara_convolve(const void *x, const uint32_t *packed, const float *bias, const void *more, void *y, int n, int h, int w, int c,
                      int k, int half, int coarse, int threads) {
+    if (coarse == TILED) return direct_convolve(x, packed, bias, more, y, n, h, w, c, k, threads);
     Shape s = shaped(n, h, w);
     size_t deep = words(c, coarse);
     int block = block_of(s, deep, threads), failed = 0;
@@ -318,21 +302,11 @@ INLINE void unfiltered(vec *taps, const float *sums, size_t each, size_t far, in
     for (int i = 0; i < 3; i++) filter_adjoint(taps + i * 3, 1, half_way + i * SPAN, 1);
 }
 
-/* Nine taps of LANES filters to dw, where those lie `far` apart. */
-INLINE void put_taps(float *dw, size_t far, const vec *taps, int filters) {
-    vec rows[LANES];
-    for (int tap = 0; tap < LANES; tap++) rows[tap] = tap < TAPS ? taps[tap] : ZERO;
-    transpose(rows);
-    for (int lane = 0; lane < LANES && lane < filters; lane++) {
-        store_some(dw + lane * far, 0, rows[lane], 0, TAPS);
-        for (int tap = LANES; tap < TAPS; tap++) dw[lane * far + tap] = taps[tap][lane];
-    }
-}
-
 /* The gradients of weights and bias: dw (K, C, 3, 3), db (K) from x (N, H, W, C), dy (N, H, W, K). Returns 0, or 1 without memory.
  * Each thread adds up its share of the tiles, the shares are added in their order: the same sum in every run with as many threads. */
 int carrara_weights(const void *x, const void *dy, float *dw, float *db, int n, int h, int w, int c, int k, int half, int coarse,
                     int threads) {
+    if (coarse == TILED) return direct_weights(x, dy, dw, db, n, h, w, c, k, threads);
     Shape s = shaped(n, h, w);
     size_t cp = ROUND(c, LANES), kp = ROUND(k, COLUMNS), far = cp * kp + APART, each = PLACES * far + kp;
     int most = 128, share = ROUND((s.tiles + threads - 1) / threads, 2), blocks = (share + most - 1) / most;
