@@ -4,6 +4,7 @@
     convolution.py norms.py attention.py    what they compute, as torch operators with gradients
 
 Measured against torch's own in docs/speed.md. `chosen("torch")` does without them inside; so does CARRARA_NATIVE=off everywhere.
+CARRARA_NATIVE=vectors leaves the processor's matrix tiles alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""3×3 convolution with a border of one, by Winograd's F(4×4, 3×3), as a torch operator with its gradients.
+"""3×3 convolution with a border of one, by Winograd's F(4×4, 3×3) or by matrix tiles, as a torch operator with its gradients.
 
 Pictures are (B, C, H, W) with channels last in memory, float32 or bfloat16; weights are float32. In float32 the result equals
 torch's to float32's rounding. In bfloat16 the factors are rounded after Winograd's transform: the result is within about 1 %
-(root mean square) of the exact one, where torch's own in bfloat16 is within 0.25 %.
+(root mean square) of the exact one, where torch's own in bfloat16 is within 0.25 %; by matrix tiles, which
+need no transform, it is as torch's.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from carrara.files import cache_dir
 log = logging.getLogger(__name__)
 
 OFF = "CARRARA_NATIVE"
-"""The environment variable that, set to "off", does without compiled kernels."""
+"""The environment variable that, set to "off", does without compiled kernels; set to "vectors", without matrix tiles."""
 HERE = Path(__file__).parent
 FLAGS = (
     "-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared",
