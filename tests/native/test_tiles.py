@@ -1,5 +1,7 @@
 """Products by matrix tiles, where the processor has them: those by vectors beside them, and what must not disturb either."""
 
+import ctypes
+import mmap
 import os
 import subprocess
 import sys
@@ -95,6 +97,31 @@ def test_torchs_tiles_and_ours_leave_each_other_alone() -> None:
     for _ in range(3):
         assert same(ours(), mine) and same(theirs(), torchs)
         assert same(theirs(), torchs) and same(ours(), mine)
+
+
+def instruction(code: str) -> Callable[[ctypes.Array[ctypes.c_char]], None]:
+    """One instruction on 64 bytes, from its machine code."""
+    page = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    page.write(bytes.fromhex(code) + b"\xc3")
+    first = ctypes.c_char.from_buffer(page)
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(ctypes.addressof(first))
+    return lambda content: (function(content), first)[0]
+
+
+def test_a_thread_finds_its_tiles_as_they_were() -> None:
+    load, store = instruction("c4e2784907"), instruction("c4e2794907")
+    given = bytes([1, *[0] * 15, 12, *[0] * 31, 5, *[0] * 15])  # Of the first tile 5 rows of 12 bytes, no others.
+    found = ctypes.create_string_buffer(64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        load(ctypes.create_string_buffer(given, 64))
+        ours()
+        store(found)
+    finally:
+        load(ctypes.create_string_buffer(64))
+        torch.set_num_threads(before)
+    assert found.raw == given
 
 
 def test_each_thread_has_its_own_tiles() -> None:
