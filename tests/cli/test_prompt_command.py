@@ -129,3 +129,17 @@ def test_evaluations_ask_for_held_out_captions(carrara: Run, drawn: Path, cheap:
 def test_the_report_tells_that_prompts_were_held_out(drawn: Path) -> None:
     page = (drawn / "report.html").read_text()
     assert "the prompts are captions of held-out pictures" in page and "Samples under their prompts" in page
+
+
+def test_prompts_in_chinese_are_asked_and_told_of_as_they_are(carrara: Run, here: Path, drawn: Path) -> None:
+    import carrara as library
+
+    (here / "some.txt").write_text("红心\n蓝色 car\n", encoding="utf-8")
+    done = carrara("sample", drawn, "--prompts", "some.txt", "--out", "made", "--json")
+    assert done.code == 0 and done.json["prompts"] == ["红心", "蓝色 car"], done.err
+    assert json.loads((here / "made" / "samples.json").read_text())["samples"][1]["prompt"] == "蓝色 car"
+    made = np.stack([np.asarray(Image.open(path)) for path in sorted((here / "made").glob("*.png"))])
+    model = library.load(drawn)
+    assert np.array_equal(made.transpose(0, 3, 1, 2), model.sample(prompt=["红心", "蓝色 car"]).numpy())
+    assert model.condition.ask(1, prompt="红心")["text"][0, :6].tolist() == list("红心".encode())  # type: ignore[index]
+    assert carrara("sample", drawn, "--prompt", "红心", "--out", "sheet.png").code == 0

@@ -331,3 +331,41 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
 def test_a_network_that_does_not_hear_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(RecipeError, match=f"network.kind '{kind}' cannot be told of text"):
         trained(tmp_path, 16, network={"kind": kind})
+
+
+class English(Words):
+    """Knows words of the Latin letters alone."""
+
+    name, longest = "english", 40
+
+    def unknown(self, text: str, /) -> float:
+        words = text.split()
+        return sum(not word.isascii() for word in words) / len(words)
+
+
+def test_a_language_that_the_encoder_does_not_read_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    condition = TextCondition("test_text:English", 3)
+    with caplog.at_level(logging.WARNING):
+        condition.ask(4, prompt=["a", "红 心", "caf\u00e9 au lait", "红 apple"], negative_prompt="蓝")
+        condition.ask(1, prompt="红 心")
+        joint(64).ask(1, prompt="红心")
+        frozen().ask(1, prompt="红心")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(
+        "in 3 of 5 prompts half the tokens or more are unknown to the text encoder english, such as in '红 心'"
+    )
+    assert "condition.encoder=bytes reads any" in said
+
+
+def test_captions_in_such_a_language_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    condition = TextCondition("test_text:English", 3)
+    with caplog.at_level(logging.WARNING):
+        fitted = condition.fit(shades(["红心", "a heart", "蓝", *["word"] * 21]))
+        fitted.ask(1, prompt="红心")
+    assert [record.getMessage()[:28] for record in caplog.records] == ["in 2 of 4 captions half the "]
+
+
+def test_minilm_reads_english() -> None:
+    encoder = encoders.minilm()
+    assert isinstance(encoder, encoders.Doubting) and not isinstance(encoders.Bytes(), encoders.Doubting)
+    assert encoder.unknown("a red heart") == 0 == encoder.unknown("") and encoder.unknown("眼镜蛇 鸵鸟") > 0.5

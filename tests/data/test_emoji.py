@@ -119,3 +119,41 @@ def test_a_package_that_is_absent_is_named_with_its_extra(monkeypatch: pytest.Mo
     monkeypatch.setattr(importlib.util, "find_spec", without)
     with pytest.raises(MissingExtra, match=rf"needs the package {package}, .*pip install 'carrara\[emoji\]'"):
         data.load("emoji")
+
+
+def test_names_in_chinese_are_of_the_same_pictures_on_the_same_sides(plain: data.Dataset) -> None:
+    chinese = data.load("emoji", size=16, language="zh")
+    for mine, theirs in ((plain.train, chinese.train), (plain.heldout, chinese.heldout)):
+        assert np.array_equal(mine.pictures, theirs.pictures) and np.array_equal(mine.labels, theirs.labels)
+    names = dict(zip(captions(plain.train), captions(chinese.train), strict=True))
+    assert (names["red apple"], names["flag of Japan"], names["man running facing right"]) == (
+        "红苹果",
+        "日本旗帜",
+        "男生跑步 面向右边",
+    )
+    assert sum(not name.isascii() for name in names.values()) > 0.99 * len(names)
+    assert plain.fingerprint != chinese.fingerprint
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "both"])
+def test_no_name_of_a_picture_that_is_held_out_is_seen_in_training(language: str) -> None:
+    found = data.load("emoji", size=16, language=language)
+    everyone = data.load("emoji", size=16, language="both")
+    assert not set(captions(found.heldout)) & set(captions(everyone.train))
+
+
+def test_both_languages_are_each_learnt_and_a_picture_is_held_out_once(plain: data.Dataset) -> None:
+    chinese, both = data.load("emoji", size=16, language="zh"), data.load("emoji", size=16, language="both")
+    assert sorted(captions(both.train)) == sorted((*captions(plain.train), *captions(chinese.train)))
+    assert np.array_equal(both.train.pictures[::2], plain.train.pictures)
+    assert np.array_equal(both.train.pictures[1::2], plain.train.pictures)
+    assert np.array_equal(both.heldout.pictures, plain.heldout.pictures)
+    sides = [captions(one.heldout) for one in (both, plain, chinese)]
+    assert all(mine in others for mine, *others in zip(*sides, strict=True))
+    assert 0.3 < sum(mine == english for mine, english, _ in zip(*sides, strict=True)) / len(sides[0]) < 0.7
+    assert "stand twice" in both.notes[-1]
+
+
+def test_a_language_without_names_is_refused() -> None:
+    with pytest.raises(InputError, match="no names in the language 'tlh' here: give one of en, zh, both"):
+        data.load("emoji", size=16, language="tlh")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -61,6 +61,15 @@ class TextEncoder(Protocol):
 
     def read(self, text: str, length: int, /) -> int:
         """How many of the text's characters those tokens cover."""
+        ...
+
+
+@runtime_checkable
+class Doubting(Protocol):
+    """A TextEncoder that can tell what it has no word for: optional, for warnings alone."""
+
+    def unknown(self, text: str, /) -> float:
+        """The share of the text's tokens that stand for whatever is unknown, 0 to 1."""
         ...
 
 
@@ -146,6 +155,12 @@ class Transformer:
             return len(text)
         kept = tokenizer(text, truncation=True, max_length=length, return_offsets_mapping=True, verbose=False)
         return max((end for _, end in kept["offset_mapping"]), default=0)
+
+    def unknown(self, text: str, /) -> float:
+        """As the tokenizer has a token for it; one of bytes has none, and knows all."""
+        tokenizer = self.parts[1]
+        found = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return found.count(tokenizer.unk_token_id) / max(1, len(found))
 
 
 def minilm() -> TextEncoder:

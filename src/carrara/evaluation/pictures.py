@@ -17,10 +17,11 @@ from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from carrara import files
 from carrara.errors import InputError
+from carrara.evaluation.fonts import font
 
 Media = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -310,20 +311,11 @@ def _write(
     canvas: Image.Image, at: tuple[float, float], text: str, anchor: str, background: int, size: int = _TEXT
 ) -> None:
     ink = _grey(canvas.mode, _ink(background))
-    ImageDraw.Draw(canvas).text(at, text, fill=ink, font=_font(text, size), anchor=anchor)
-
-
-def _font(text: str, size: int = _TEXT) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, which draws ASCII only, or for other letters the one that comes with matplotlib."""
-    if text.replace("…", "").isascii():
-        return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
-    import matplotlib
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")), size)
+    ImageDraw.Draw(canvas).text(at, text, fill=ink, font=font(text, size), anchor=anchor)
 
 
 def _width(text: str) -> float:
-    return _font(text).getlength(text)
+    return font(text, _TEXT).getlength(text)
 
 
 def _shortened(text: str, width: float) -> str:
