@@ -166,7 +166,7 @@ def test_a_sample_is_itself_in_any_batch(model: Model, sampler: str) -> None:
     whole = x0(model, seeds, sampler)
     for rows in (slice(0, 1), slice(count - 1, count), slice(count // 8, count // 4)):
         assert torch.equal(Streams(seeds[rows]).normal((1, 8, 8)), Streams(seeds).normal((1, 8, 8))[rows])
-        torch.testing.assert_close(x0(model, seeds[rows], sampler), whole[rows], rtol=0, atol=1e-4)
+        assert torch.equal(x0(model, seeds[rows], sampler), whole[rows])
     assert whole.std() > 0.05
 
 
@@ -175,7 +175,7 @@ def test_batches_follow_one_another(model: Model) -> None:
     parts = model.sample(7, label=[0, 1, 2, 0, 1, 2, 0], batch=3, progress=lambda *now: seen.append(now))
     assert seen == [(3, 7), (6, 7), (7, 7)]
     whole = model.sample(7, label=[0, 1, 2, 0, 1, 2, 0])
-    assert (parts.int() - whole.int()).abs().max() <= 1
+    assert torch.equal(parts, whole)
 
 
 def test_labels_by_number_name_and_list_are_the_same(model: Model) -> None:
@@ -341,8 +341,8 @@ def test_a_changed_start_is_itself_in_any_batch(model: Model, sampler: str, mask
         )
 
     whole = sample([0, 1, 2, 3, 4])
-    assert (sample([4, 1]).int() - whole[[4, 1]].int()).abs().max() <= 1
-    assert (sample([0, 1, 2, 3, 4], batch=2).int() - whole.int()).abs().max() <= 1
+    assert torch.equal(sample([4, 1]), whole[[4, 1]])
+    assert torch.equal(sample([0, 1, 2, 3, 4], batch=2), whole)
     assert not torch.equal(sample([0, 0])[0], sample([1, 1])[0])
 
 
@@ -451,7 +451,7 @@ def test_guidance_is_paid_for_inside_its_interval_only(
     sizes: list[int] = []
     handle = model.denoiser.network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     try:
-        model.sample(3, sampler="euler", steps=8, guidance_scale=1.5, guidance_interval=interval)
+        model.sample(8, sampler="euler", steps=8, guidance_scale=1.5, guidance_interval=interval)
     finally:
         handle.remove()
-    assert len(sizes) == 8 and sizes.count(6) == doubled and sizes.count(3) == 8 - doubled
+    assert len(sizes) == 8 and sizes.count(16) == doubled and sizes.count(8) == 8 - doubled

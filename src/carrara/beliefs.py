@@ -92,6 +92,10 @@ class Point:
         """The bounded mean; the variance stays as it is."""
         return Point(bounds(self.x0), self.variance)
 
+    def first(self, count: int) -> Point:
+        """That of the first samples of the batch."""
+        return Point(self.x0[:count], None if self.variance is None else self.variance[:count])
+
     @property
     def preview(self) -> Tensor:
         return self.x0

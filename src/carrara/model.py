@@ -13,6 +13,7 @@ from torch import Tensor
 
 from carrara import __version__, files, tensors
 from carrara.backends import BACKENDS, TORCH, Running, running
+from carrara.between import Between
 from carrara.codecs.base import Codec, Kept, begun, learnt_of
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
@@ -105,10 +106,22 @@ class Model:
         """
         several = one_each(wishes.get("source", wishes.get("prompt")) if start is None else start)
         seeds = seeds_of(several if n is None and seeds is None else n, seed, seeds)
-        if batch < 1:
-            raise InputError(f"a batch of {batch} samples is not possible; use 1 or more")
         sampling, cond = self.plan(len(seeds), wishes)
         edit = self.edit(len(seeds), start, strength, mask)
+        return self.drawn(seeds, cond, sampling, edit, batch, progress)
+
+    def drawn(
+        self,
+        seeds: Sequence[int],
+        cond: Any,
+        sampling: Sampling,
+        edit: Edit | Between | None = None,
+        batch: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Any:
+        """What `sample` gives, once it is planned: a batch at a time."""
+        if batch < 1:
+            raise InputError(f"a batch of {batch} samples is not possible; use 1 or more")
         made = []
         for first in range(0, len(seeds), batch):
             rows = slice(first, first + batch)
@@ -184,7 +197,7 @@ class Model:
         return Edit(x0, made, usual if strength is None else strength)
 
     def walk(
-        self, seeds: Sequence[int], cond: Any, sampling: Sampling | None = None, edit: Edit | None = None
+        self, seeds: Sequence[int], cond: Any, sampling: Sampling | None = None, edit: Edit | Between | None = None
     ) -> Iterator[Step]:
         """The Steps of one batch, on the network's device, without gradients and with the network in evaluation mode.
 

@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from carrara.between import Between, check_walk
 from carrara.conditions.base import Condition
 from carrara.denoisers import Cond, Denoiser
 from carrara.editing import Edit, check_threshold, thresholded, walked
 from carrara.errors import InputError, nearest
+from carrara.filling import Filled
 from carrara.grids import check_tunable, given
 from carrara.guidance import guided
 from carrara.plugins import find
 from carrara.processes import NUMBERS, TOKENS
 from carrara.rng import Streams
-from carrara.samplers import SAMPLERS, Sampler, Step
+from carrara.samplers import SAMPLERS, Sampler, Step, over
 from carrara.schedules import Schedule
 from carrara.times import GRIDS, TUNED, grid
 
@@ -103,12 +105,17 @@ class Sampling:
         self.check_times(denoiser.process.schedule)
         self.guide(denoiser, condition.null(1))
 
-    def path(self, schedule: Schedule, edit: Edit | None = None) -> Tensor:
+    def check_between(self, process: Any) -> None:
+        """Raises InputError where samples between others would not be like them: see carrara.between."""
+        still = [name for name, entry in over(NUMBERS).items() if not entry.stochastic]
+        check_walk(process, self.sampler, self.entry().stochastic, self.options, still)
+
+    def path(self, schedule: Schedule, edit: Edit | Between | None = None) -> Tensor:
         """The times that are walked, float64, falling to 0: the whole grid, or its end where a start is changed."""
         times = self.grid(schedule)
         return times if edit is None else edit.path(times)
 
-    def begin(self, process: Any, shape: Sequence[int], rng: Streams, edit: Edit | None = None) -> Tensor:
+    def begin(self, process: Any, shape: Sequence[int], rng: Streams, edit: Edit | Between | None = None) -> Tensor:
         """The x (B, *shape) that the walk begins with, on the CPU: the prior, or a start with the noise of its time."""
         t = self.path(process.schedule, edit)[0]
         x: Tensor = process.prior(shape, rng) if edit is None else edit.begin(process, t, rng)
@@ -121,7 +128,7 @@ class Sampling:
         shape: Sequence[int],
         cond: Cond | None,
         seeds: Sequence[int],
-        edit: Edit | None = None,
+        edit: Edit | Between | None = None,
     ) -> Iterator[Step]:
         """The Steps of one batch of len(seeds) samples, each x0 of this shape, from where it begins to t = 0."""
         rng, process = Streams(seeds), denoiser.process
@@ -129,7 +136,8 @@ class Sampling:
         device = getattr(denoiser, "device", torch.device("cpu"))
         x = self.begin(process, shape, rng, edit).to(device)
         null = moved(condition.null(len(seeds)), device)
-        asked: Denoiser = thresholded(self.guide(denoiser, null), **self.threshold)
+        whole = Filled(denoiser) if process.made_of == NUMBERS else denoiser
+        asked: Denoiser = thresholded(self.guide(whole, null), **self.threshold)
         if edit is not None:
             asked, cond = edit.keep(asked, cond)
         times = self.path(process.schedule, edit)

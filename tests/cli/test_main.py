@@ -88,6 +88,7 @@ carrara recipe show --set
 carrara recipe show NAME
 carrara sample --backend
 carrara sample --batch
+carrara sample --between
 carrara sample --count -n
 carrara sample --eta
 carrara sample --gif
@@ -106,6 +107,7 @@ carrara sample --prompt
 carrara sample --prompts
 carrara sample --sampler
 carrara sample --seed
+carrara sample --seeds
 carrara sample --source
 carrara sample --start
 carrara sample --steps

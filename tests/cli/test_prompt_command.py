@@ -143,3 +143,27 @@ def test_prompts_in_chinese_are_asked_and_told_of_as_they_are(carrara: Run, here
     assert np.array_equal(made.transpose(0, 3, 1, 2), model.sample(prompt=["红心", "蓝色 car"]).numpy())
     assert model.condition.ask(1, prompt="红心")["text"][0, :6].tolist() == list("红心".encode())  # type: ignore[index]
     assert carrara("sample", drawn, "--prompt", "红心", "--out", "sheet.png").code == 0
+
+
+def test_a_picture_of_a_file_of_prompts_is_made_again_alone(carrara: Run, here: Path, drawn: Path) -> None:
+    (here / "some.txt").write_text("\n".join(["red", "blue white", "green", "red blue", "white", "blue"]))
+    done = carrara("sample", drawn, "--prompts", "some.txt", "--seed", 40, "--batch", 4, "--out", "made")
+    assert "            41: blue white" in done.out and "again       --seeds 45 --prompt blue makes" in done.out
+    assert carrara("sample", drawn, "--seeds", 41, "--prompt", "blue white", "--out", "alone").code == 0
+    assert (here / "alone" / "00041.png").read_bytes() == (here / "made" / "00041.png").read_bytes()
+
+
+def test_letters_have_nothing_in_between_but_seeds_have(carrara: Run, here: Path, drawn: Path) -> None:
+    refused = carrara("sample", drawn, "--between", 2, "--prompt", "red", "--prompt", "blue")
+    assert (
+        refused.code == 2 and "nothing lies between two letters; give one prompt and go between seeds" in refused.err
+    )
+    done = carrara("sample", drawn, "--between", 2, "--prompt", "red", "--out", "strip.png", "--json")
+    assert done.code == 0 and done.json["prompts"] == ["red", "red"], done.err
+    with Image.open(here / "strip.png") as strip:
+        assert strip.width > 4 * 96
+
+
+def test_the_report_tells_each_samples_seed(drawn: Path) -> None:
+    page = (drawn / "report.html").read_text()
+    assert "Seeds 0 to 47" in page and "is its place, counted from 0 in rows" in page

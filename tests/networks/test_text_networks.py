@@ -163,3 +163,20 @@ def test_a_sample_does_not_depend_on_its_batch(kind: str, told: dict[str, Any]) 
     for rows in (slice(0, 1), slice(5, 6), slice(2, 5)):
         part = network(x[rows], level[rows], {name: value[rows] for name, value in cond.items()})
         torch.testing.assert_close(part, whole[rows], rtol=1e-5, atol=1e-5)
+
+
+@kinds
+@ways
+def test_how_far_a_token_is_there_is_its_weight(kind: str, told: dict[str, Any]) -> None:
+    """Of whole weights nothing changes, to the bit; two halves of a token are one; and what comes, comes little by little."""
+    network, (x, level, cond) = reading(kind, told), given(7, told)
+    whole = network(x, level, cond)
+    assert torch.equal(network(x, level, {**cond, "text_mask": cond["text_mask"].float()}), whole)
+    with torch.no_grad():
+        almost = {**cond, "text_mask": cond["text_mask"].float().clamp(min=1e-6)}
+        torch.testing.assert_close(network(x, level, almost), whole, rtol=0, atol=1e-3)
+    if "text_vocab" not in told:
+        twice = {name: value[:, [0, 0, 1, 2, 3]] for name, value in written(7, told).items()}
+        halves = twice["text_mask"] * torch.tensor([0.3, 0.7, 1, 1, 1])
+        once = {**cond, "text_mask": cond["text_mask"] & (torch.arange(5) < 4)}
+        torch.testing.assert_close(network(x, level, {**twice, "text_mask": halves}), network(x, level, once))

@@ -32,6 +32,12 @@ ModelPath = Annotated[Path, typer.Argument(metavar="PATH", help="A run folder or
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**62, help="The first sample's seed; the next has the next.")
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds", metavar="A,B,…", help="The seed of each sample: pictures that were made, again, alone or together."
+    ),
+]
 Steps = Annotated[int | None, typer.Option("--steps", help="Steps of the sampler.  [default: the recipe's]")]
 SamplerName = Annotated[
     str | None,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carrara.cli.asked import WORDS, NegativePrompt, Prompts, PromptsFile, Sources, several, texts_of, words_of
+from carrara.cli.job import Job, spread
 from carrara.cli.options import (
     Backend,
     Batch,
@@ -24,6 +25,7 @@ from carrara.cli.options import (
     ModelPath,
     SamplerName,
     Seed,
+    Seeds,
     Steps,
     Temperature,
     Threshold,
@@ -39,7 +41,6 @@ from carrara.cli.writing import FILM_SAMPLES, put, put_film
 from carrara.errors import InputError
 
 if TYPE_CHECKING:
-    from carrara.editing import Edit
     from carrara.evaluation.media import Medium
     from carrara.model import Model
     from carrara.samplers import Step
@@ -79,6 +80,15 @@ MaskPath = Annotated[
     Path | None,
     typer.Option("--mask", metavar="FILE", help="A picture: what is white in it is made, what is black is kept."),
 ]
+Between = Annotated[
+    int | None,
+    typer.Option(
+        "--between",
+        metavar="N",
+        min=1,
+        help="So many pictures on the way from each sample to the next, in a strip; with the samplers that add no noise.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -100,67 +110,6 @@ Html = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything that is to be sampled, checked."""
-
-    model: Model
-    seeds: list[int]
-    labels: list[int] | None
-    sampling: Sampling
-    cond: Any
-    wishes: dict[str, Any]
-    batch: int
-    start: Start | None = None
-    edit: Edit | None = None
-
-    @property
-    def strength(self) -> float:
-        """The share of the steps that is walked."""
-        return 1.0 if self.edit is None else self.edit.strength
-
-    @property
-    def steps(self) -> int:
-        """The steps that are walked."""
-        from carrara.editing import walked
-
-        return walked(self.sampling.steps, self.strength)
-
-    def origin(self) -> dict[str, Any]:
-        """What was changed and what computed, as it is written down."""
-        from carrara.backends import TORCH
-
-        begun = {"start": None, "mask": None} if self.start is None else self.start.origin()
-        return {
-            **begun,
-            "strength": self.start and self.strength,
-            "backend": self.model.backend.name if self.model.backend else TORCH,
-        }
-
-    @property
-    def medium(self) -> Medium:
-        """What is made, as people look at it."""
-        from carrara.evaluation.media import made_by
-
-        return made_by(self.model.shape)
-
-    def notes(self) -> list[dict[str, Any]]:
-        """What there is to say of each sample: its seed, its label, the texts it is asked by, and what it begins from."""
-        told = [{"seed": seed, "label": name} for seed, name in zip(self.seeds, self.names(), strict=True)]
-        for name in (name for name in WORDS if name in self.wishes):
-            told = [{**note, name: text} for note, text in zip(told, self.wishes[name], strict=True)]
-        if self.start is None:
-            return told
-        starts = self.start.names(len(told))
-        return [{**note, "start": start} for note, start in zip(told, starts, strict=True)]
-
-    def names(self) -> list[str | None]:
-        """The class of each sample by name; None where there are none."""
-        if self.labels is None:
-            return [None] * len(self.seeds)
-        return [self.model.classes[label] for label in self.labels]
-
-
 def sample(
     path: ModelPath,
     n: Count = None,
@@ -170,6 +119,8 @@ def sample(
     prompts: PromptsFile = None,
     negative_prompt: NegativePrompt = None,
     seed: Seed = 0,
+    seeds: Seeds = None,
+    between: Between = None,
     steps: Steps = None,
     sampler: SamplerName = None,
     times: Times = None,
@@ -203,9 +154,13 @@ def sample(
     guidance = (guidance_interval, guidance_rescale)
     asked = wishes(model, steps, sampler, times, guidance_scale, eta, threshold, *guidance, draw)
     begun = read_start(model, start, strength, mask)
-    count = counted(n, begun, *several(texts))
-    job = planned(model, count, label or [], seed, batch, asked | words_of(model, count, texts), begun)
-    target = destination(out, f"{model.recipe.name}-{seed}", job.medium, overwrite)
+    own = seeds_asked(seeds)
+    count = counted(len(own) if own and n is None else 2 if between and n is None else n, begun, *several(texts))
+    job = planned(model, count, label or [], own or seed, batch, asked | words_of(model, count, texts), begun)
+    if between is not None:
+        check_unfilmed(gif or html)
+        job = spread(job, between)
+    target = destination(out, f"{model.recipe.name}-{job.seeds[0]}", job.medium, overwrite)
     film = film_file({".gif": gif, ".html": html}, job.medium, overwrite)
     voice.say(f"model       {path}: {described(model, job.sampling, job.strength)}; {in_words(threads)}")
     for line in (*with_backend(model), *(() if begun is None else begun.said())):
@@ -242,19 +197,29 @@ def planned(
     model: Model,
     n: int,
     label: Sequence[str],
-    seed: int,
+    seed: int | list[int],
     batch: int,
     asked: dict[str, Any],
     start: Start | None = None,
 ) -> Job:
-    """The Job; raises InputError for whatever cannot be done, before anything is."""
+    """The Job; raises InputError for whatever cannot be done, before anything is. `seed`: the first, or that of each sample."""
     from carrara.model import seeds_of
 
-    seeds = seeds_of(n, seed, None)
+    seeds = seeds_of(n, 0, seed) if isinstance(seed, list) else seeds_of(n, seed, None)
     labels = labels_of(model, n, label)
     sampling, cond = model.plan(n, asked if labels is None else {**asked, "label": labels})
     edit = None if start is None else model.edit(n, **start.wishes(n))
     return Job(model, seeds, labels, sampling, cond, asked, batch, start, edit)
+
+
+def seeds_asked(text: str | None) -> list[int] | None:
+    """The numbers of "3,17". Raises InputError for anything else."""
+    if text is None:
+        return None
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise InputError(f"--seeds {text!r} is not a list of whole numbers, such as 3,17") from None
 
 
 def labels_of(model: Model, n: int, asked: Sequence[str]) -> list[int] | None:
@@ -290,6 +255,12 @@ def film_file(asked: dict[str, Path | None], medium: Medium, overwrite: bool) ->
             )
     found = asked[medium.films]
     return None if found is None else fresh_file(found, f"--{medium.films[1:]}", medium.films, overwrite)
+
+
+def check_unfilmed(film: Path | None) -> None:
+    """Raises InputError for a film of samples between others."""
+    if film is not None:
+        raise InputError("--between writes a strip of its pictures, not a film of how they are made; leave out --gif")
 
 
 def described(model: Model, sampling: Sampling, strength: float = 1.0) -> str:
@@ -341,9 +312,9 @@ def seen(medium: Medium, decode: Any, process: Any, step: Step) -> str | None:
 
 def tell(voice: Voice, job: Job, path: Path, found: dict[str, Any], seconds: float, threads: int) -> None:
     """Says what was made, from which seeds, and where it is. `found`: out, film, and made, where it is written nowhere."""
-    first, last = job.seeds[0], job.seeds[-1]
     voice.say(f"sampled     {len(job.seeds)} in {seconds:.1f} s, {len(job.seeds) / seconds:.1f} a second")
-    voice.say(f"seeds       {first}" + (f" to {last}" if last > first else ""))
+    for line in (*seeds_said(job), *again(job)):
+        voice.say(line)
     if job.labels is not None:
         names = list(dict.fromkeys(job.names()))
         voice.say(f"labels      {', '.join(map(str, names))}{' in turn' if len(names) > 1 else ''}")
@@ -354,6 +325,7 @@ def tell(voice: Voice, job: Job, path: Path, found: dict[str, Any], seconds: flo
         **{job.medium.films[1:]: found["film"]},
         model=path,
         seeds=job.seeds,
+        **({} if job.told is None else {"between": list(job.told)}),
         labels=None if job.labels is None else job.names(),
         **{f"{name}s": job.wishes[name] for name in WORDS[1:] if name in job.wishes},
         **({} if found["made"] is None else {f"{job.medium.noun}s": found["made"]}),
@@ -362,3 +334,37 @@ def tell(voice: Voice, job: Job, path: Path, found: dict[str, Any], seconds: flo
         seconds=round(seconds, 3),
         threads=threads,
     )
+
+
+SAID, WIDTH = 8, 100
+"""So many seeds are listed with their prompts, and so many characters of each."""
+
+
+def seeds_said(job: Job) -> list[str]:
+    """The seed of each sample: from which to which, or in a list, and with its prompt where it has one."""
+    ends = [note for note in job.notes() if "share" not in note]
+    seeds = [note["seed"] for note in ends]
+    if job.told is not None:
+        return [f"seeds       {' → '.join(map(str, seeds))}, {len(job.told)} pictures, the ends among them"]
+    in_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+    listed = f"{seeds[0]}" + (f" to {seeds[-1]}" if len(seeds) > 1 else "") if in_row else ", ".join(map(str, seeds))
+    asked = [f"{'':12}{note['seed']}: {short(note['prompt'])}" for note in ends[:SAID] if note.get("prompt")]
+    return [f"seeds       {listed}", *asked, *([f"{'':12}…"] if asked and len(ends) > SAID else [])]
+
+
+def again(job: Job) -> list[str]:
+    """The options that make the last of several pictures again, alone, to the bit."""
+    if job.told is not None or len(job.seeds) < 2 or job.start is not None or not job.model.shape:
+        return []
+    note, words = job.notes()[-1], ["--seeds", str(job.seeds[-1])]
+    for name in ("label", "prompt", "negative_prompt"):
+        words += [f"--{name.replace('_', '-')}", str(note[name])] if note.get(name) is not None else []
+    return [f"again       {short(shlex.join(words))} makes the last one alone, with the other options as they were"]
+
+
+def short(text: str) -> str:
+    """A text in a line, its end left out where it is long."""
+    from carrara.evaluation.writing import visible
+
+    words = visible(" ".join(text.split()))
+    return words if len(words) <= WIDTH else f"{words[: WIDTH - 1]}…"

@@ -12,10 +12,11 @@ from carrara.cli.asked import first
 from carrara.cli.voice import Report
 
 if TYPE_CHECKING:
-    from carrara.cli.sample import Job
+    from carrara.cli.job import Job
 
 FILM_SAMPLES = 16
 SAMPLES = "samples.json"
+STRIP = "strip"
 
 Drawn = Iterator[tuple[Sequence[int], Any]]
 """(seeds, media) of each batch."""
@@ -33,25 +34,46 @@ def put_sheet(path: Path, made: Any, job: Job) -> None:
     """Writes all samples as one file."""
     from carrara import files
 
-    files.write(path, job.medium.sheet(made, job.notes(), path.suffix.lower()))
+    files.write(path, sheet(made, job, path.suffix.lower()))
+
+
+def sheet(made: Any, job: Job, suffix: str) -> bytes:
+    """All samples in one file; of those between others a strip, in the order of the way."""
+    if job.told is None:
+        return job.medium.sheet(made, job.notes(), suffix)
+    return job.medium.strip(made, job.told, suffix)
 
 
 def put_files(folder: Path, drawn: Drawn, job: Job, path: Path) -> None:
-    """Writes a file a sample as soon as it is there, and samples.json last."""
+    """Writes a file a sample as soon as it is there, the strip of those between others, and samples.json last."""
     from carrara import __version__, files
 
     clear(folder)
-    notes = {note["seed"]: note for note in job.notes()}
-    entries = []
-    for seeds, media in drawn:
-        for seed, medium in zip(seeds, media, strict=True):
-            file = job.medium.one(medium)
-            name = f"{seed:05d}{file.suffix}"
-            (folder / name).write_bytes(file.data)
-            entries.append({"file": name, **notes[seed]})
+    entries: list[dict[str, Any]] = []
+    notes, names, whole = job.notes(), names_of(job), []
+    for _, media in drawn:
+        for medium in media:
+            file, place = job.medium.one(medium), len(entries)
+            entries.append({"file": f"{names[place]}{file.suffix}", **notes[place]})
+            (folder / entries[-1]["file"]).write_bytes(file.data)
+        whole += [media] if job.told else []
+    if whole:
+        suffix = job.medium.sheets[0]
+        files.write(folder / f"{STRIP}{suffix}", sheet(job.model.codec.together(whole), job, suffix))
     settings = dataclasses.asdict(job.sampling)
     about = {"carrara": __version__, "model": str(path), "sampling": settings, **job.origin()}
     files.write_json(folder / SAMPLES, {**about, "samples": entries})
+
+
+def names_of(job: Job) -> list[str]:
+    """What each sample's file is called: its seed, from the second of a seed on with a number; on a way its place on it."""
+    if job.told is not None:
+        return [f"{place:03d}" for place in range(len(job.seeds))]
+    before = [job.seeds[:place].count(seed) for place, seed in enumerate(job.seeds)]
+    return [
+        f"{seed:05d}" + (f"-{earlier + 1}" if earlier else "")
+        for seed, earlier in zip(job.seeds, before, strict=True)
+    ]
 
 
 def clear(folder: Path) -> None:

@@ -52,6 +52,10 @@ class Medium(Protocol):
         """A file of all of them, with what there is to say of each, seed and label first."""
         ...
 
+    def strip(self, media: Any, notes: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
+        """A file of all of them in a row, as they follow from one another, with what there is to say of those without a share."""
+        ...
+
     def one(self, medium: Any) -> File:
         """A file of one of them."""
         ...
@@ -122,6 +126,10 @@ class _Pictures:
             return pictures.png_bytes(pictures.captioned_grid(media.numpy(), [note["prompt"] for note in notes]))
         return pictures.png_bytes(pictures.grid(media.numpy()))
 
+    def strip(self, media: Any, notes: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
+        ends = ["" if "share" in note else str(note.get("prompt") or f"seed {note['seed']}") for note in notes]
+        return pictures.png_bytes(pictures.captioned_grid(media.numpy(), ends, columns=len(ends)))
+
     def one(self, medium: Any) -> File:
         return png(pictures.grid(medium[None].numpy(), scale=1))
 
@@ -182,6 +190,9 @@ class _Texts:
             return self.printed(media, notes).encode()
         lines = [{**note, "text": text} for note, text in zip(notes, media, strict=True)]
         return "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode()
+
+    def strip(self, media: Any, notes: Sequence[Mapping[str, Any]], suffix: str) -> bytes:
+        return self.sheet(media, notes, suffix)
 
     def one(self, medium: Any) -> File:
         return File(".txt", medium.encode())

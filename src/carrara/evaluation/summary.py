@@ -131,13 +131,16 @@ def samples_section(model: Model) -> Section:
             if prompts
             else ""
         )
-        words = f"Seeds 0 to {medium.shown - 1}; {how}{guided}."
+        words = (
+            f"Seeds 0 to {medium.shown - 1}, a {medium.noun}'s is its place, counted from 0 in rows; {how}{guided}."
+        )
         return Section("Samples", words, [medium.samples(drawn, heads, prompts=prompts)])
     classes = model.classes[:20]
     labels = [name for name in classes for _ in range(PER_CLASS)]
     heads = [media.head({"seed": seed, "label": label}) for seed, label in enumerate(labels)]
     shown = medium.samples(model.sample(len(labels), label=labels), heads, classes)
-    words = f"A row a class, none of them chosen; seeds 0 to {len(labels) - 1}; {how}, guidance {settings.guidance_scale:g}."
+    seeds = f"seeds 0 to {len(labels) - 1} in their order"
+    words = f"A row a class, none of them chosen; {seeds}; {how}, guidance {settings.guidance_scale:g}."
     return Section("Samples", words, [shown])
 
 

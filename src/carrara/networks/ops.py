@@ -162,10 +162,13 @@ def seen(queries: int, keys: int, prefix: int, device: torch.device | str = "cpu
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q kᵀ / √D) v for (B, heads, N, D) and (B, heads, M, D), where mask is True: (B, heads, N, D).
 
-    mask: (N, M), or what broadcasts to (B, heads, N, M); each query has at least one key.
+    mask: (N, M), or what broadcasts to (B, heads, N, M); each query has at least one key. A mask of numbers, 0 to 1, says how much
+    each key counts, beside the others of 1.
     """
     # Written out: on a CPU, with few tokens and wide heads, it is several times faster than the fused operation.
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-    if mask is not None:
+    if mask is not None and mask.is_floating_point():
+        scores = scores + mask.log().to(scores.dtype)
+    elif mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return torch.softmax(scores, dim=-1) @ v

@@ -23,11 +23,14 @@ class Text(NamedTuple):
     tokens: Tensor
     """(B, 1 + T, width)"""
     mask: Tensor
-    """bool (B, 1 + T): which of them are there. The first, which is learned and stands for nothing said, always is."""
+    """bool (B, 1 + T): which of them are there. The first, which is learned and stands for nothing said, always is.
+
+    Or float, from 0 to 1: how far each is, which weighs it in attention and in the mean.
+    """
 
 
 class TextTokens(nn.Module):
-    """{"text": …, "text_mask": bool (B, T)} -> Text, once for all parts of a network, and what is added to its embedding.
+    """{"text": …, "text_mask": bool or float (B, T)} -> Text, once for all parts of a network, and what is added to its embedding.
 
     The text is float states (B, T, text_width) that an encoder has made, or int64 ids (B, T) below `text_vocab`, at most
     `text_length`, which are read here and learned with the rest. What is not there has no influence, whatever it holds.
@@ -63,7 +66,7 @@ class TextTokens(nn.Module):
 
     def _entered(self, given: Tensor, mask: Tensor) -> Tensor:
         """Tokens (B, T, width)."""
-        out: Tensor = self.enter(given.masked_fill(~mask if given.ndim == 2 else ~mask[..., None], 0))
+        out: Tensor = self.enter(given.masked_fill(mask == 0 if given.ndim == 2 else mask[..., None] == 0, 0))
         return out + self.places[: out.shape[1]] if isinstance(self.enter, nn.Embedding) else out
 
     def pooled(self, text: Text) -> Tensor:
