@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-fid-floor bench-fid-peers bench-phonemes bench-verse bench-maskgit bench-architecture docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-emoji bench-encoders bench-fid-floor bench-fid-peers bench-phonemes bench-verse bench-maskgit bench-architecture docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -86,6 +86,15 @@ bench-fid-peers: $(FID_PEERS) data
 # Three minutes, most of them the encoders' features, which are computed once.
 bench-clip-emoji: $(VENV)
 	$(BIN)/python -m benchmarks.clip_emoji
+
+# The recipe's rate first, which needs the idle machine, then thirty minutes of training, the CLIP where it is not there, and a quarter of an
+# hour of measuring; stopped, it goes on. FLAGS is for what else it can be asked, such as FLAGS='--latent runs/emoji-latent'.
+bench-emoji: $(VENV)
+	$(BIN)/python -m benchmarks.emoji $(FLAGS)
+
+# The rates of three recipes first, which need the idle machine, then fifteen minutes of training for each; stopped, it goes on.
+bench-encoders: $(VENV)
+	$(BIN)/python -m benchmarks.encoders $(FLAGS)
 
 # The rates of both recipes first, which need the idle machine, then five minutes of training for each; stopped, it goes on.
 bench-phonemes: $(VENV)

@@ -105,7 +105,7 @@ def blended(cond: Cond | None, stops: Stops) -> Cond | None:
     """
     if cond is None:
         return None
-    found: Cond = {}
+    found: dict[str, Tensor] = {}
     for prefix in ("", AGAINST):
         text, mask = (cond.get(prefix + name) for name in (TEXT, MASK))
         if text is not None and mask is not None:

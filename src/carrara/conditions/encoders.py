@@ -159,7 +159,7 @@ class Transformer:
     def unknown(self, text: str, /) -> float:
         """As the tokenizer has a token for it; one of bytes has none, and knows all."""
         tokenizer = self.parts[1]
-        found = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return found.count(tokenizer.unk_token_id) / max(1, len(found))
 
 

