@@ -100,6 +100,69 @@ def test_what_cannot_be_asked_is_refused(
     assert done.code == 2 and words in done.err
 
 
+def test_an_empty_prompt_asks_for_nothing_in_particular(carrara: Run, here: Path, drawn: Path) -> None:
+    for name, options in (("one", []), ("other", ["--guidance-scale", 1]), ("spaces", ["--guidance-scale", 7])):
+        prompt = "  " if name == "spaces" else ""
+        done = carrara("sample", drawn, "-n", 2, "--prompt", prompt, *options, "--out", name)
+        assert done.code == 0 and not done.err, done.err
+    for file in ("00000.png", "00001.png"):
+        made = [np.asarray(Image.open(here / name / file)).astype(int) for name in ("one", "other", "spaces")]
+        assert max(np.abs(picture - made[0]).max() for picture in made) <= 1
+
+
+def test_an_encoder_without_its_tokenizer_is_refused_before_anything_is_trained(
+    carrara: Run, here: Path, drawn: Path
+) -> None:
+    (here / "encoder").mkdir()
+    (here / "encoder" / "config.json").write_text('{"hidden_size": 8}')
+    (here / "encoder" / "model.safetensors").write_bytes(b"")
+    recipe = drawn / "recipe.yaml"
+    done = carrara("train", recipe, "--set", f"condition.encoder={here}/encoder", "--images", 8, "--out", "new")
+    assert done.code == 2 and "encoder has no tokenizer: none of tokenizer.json" in done.err
+    assert not (here / "new" / "model").exists()
+
+
+def test_a_folder_with_captions_missing_says_which(carrara: Run, here: Path, drawn: Path) -> None:
+    (here / "some").mkdir()
+    for number in range(12):
+        Image.new("RGB", (16, 16), (20 * number, 0, 0)).save(here / "some" / f"{number}.png")
+    lines = [json.dumps({"file_name": f"{number}.png", "text": "" if number % 2 else "red"}) for number in range(12)]
+    (here / "some" / "metadata.jsonl").write_text("\n".join(lines))
+    named = "6 pictures without a caption: 1.png, 11.png, 3.png, 5.png, 7.png, …"
+    assert named in carrara("data", "some", "--set", "size=16").out
+    words = ["train", drawn / "recipe.yaml", "--set", f"data.path={here}/some", "--images", 8, "--out", "new"]
+    done = carrara(*words)
+    assert done.code == 0, done.err
+    said = " ".join(done.err.split())
+    assert f"captions are empty, and are trained on as the null ({named})" in said
+
+
+def test_a_clip_score_and_a_comparison_ask_for_held_out_captions(
+    carrara: Run, here: Path, drawn: Path, cheap: str
+) -> None:
+    import shutil
+
+    recipe = (drawn / "recipe.yaml").read_text()
+    place = next(line.split(": ", 1)[1] for line in recipe.splitlines() if line.strip().startswith("path:"))
+    small = [
+        "data.kind=folder", f"data.path={place}", "data.size=16", "data.heldout=0.4", "trainable.image=pixels",
+        "trainable.text=words", "trainable.dim=8", "training.batch=8", "training.previews=1", "trainable.neighbours=3",
+    ]  # fmt: skip
+    done = carrara("train", "clip-emoji", "--images", 32, "--out", "clip", *(f"--set={change}" for change in small))
+    assert done.code == 0, done.err
+    words = ["--features", cheap, "-n", 2, "--metrics", "frechet,clip_score", "--clip", "clip", "--json"]
+    shutil.copytree(drawn, here / "run")
+    found = carrara("evaluate", "run", *words)
+    assert found.code == 0, found.err
+    score = found.json["clip_score"]
+    assert (score["n"], score["of"]) == (2, "captions") and score["texts"] > 1 and score["ceiling"] is not None
+    shutil.copytree(drawn / "model", here / "other")
+    done = carrara("compare", "run", "other", "--features", cheap, "-n", 2, "--json")
+    assert done.code == 0, done.err
+    one, other = done.json["things"]
+    assert one["frechet"] == other["frechet"] == pytest.approx(found.json["frechet"]["value"], rel=1e-6)
+
+
 def test_a_model_without_prompts_says_so(carrara: Run, model: Path) -> None:
     done = carrara("sample", model, "--prompt", "seven")
     assert done.code == 2 and "it does not know prompt" in done.err
@@ -108,6 +171,9 @@ def test_a_model_without_prompts_says_so(carrara: Run, model: Path) -> None:
 def test_a_prompt_that_is_cut_is_said_once(carrara: Run, here: Path, drawn: Path) -> None:
     done = carrara("sample", drawn, "-n", 2, "--prompt", "red " * 2500, "--out", "s.png", "--gif", "s.gif")
     assert done.code == 0 and done.err.count("characters are not read") == 1 and len(done.err) < 600
+    words = " ".join(done.err.split())
+    assert "the last 9,988 characters are not read" in words or "the last 9,987 characters are not read" in words
+    assert "'red red" in words.partition("tokens: ")[2]
 
 
 def test_evaluations_ask_for_held_out_captions(carrara: Run, drawn: Path, cheap: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -369,3 +370,11 @@ def test_minilm_reads_english() -> None:
     encoder = encoders.minilm()
     assert isinstance(encoder, encoders.Doubting) and not isinstance(encoders.Bytes(), encoders.Doubting)
     assert encoder.unknown("a red heart") == 0 == encoder.unknown("") and encoder.unknown("眼镜蛇 鸵鸟") > 0.5
+
+
+def test_pictures_without_captions_are_named_where_they_are_trained_on(caplog: pytest.LogCaptureFixture) -> None:
+    dataset = dataclasses.replace(shades(["", *["a"] * 23]), notes=("1 picture without a caption: a.png", "other"))
+    with caplog.at_level(logging.WARNING):
+        joint().fit(dataset)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said == "1 of 24 captions are empty, and are trained on as the null (1 picture without a caption: a.png)"

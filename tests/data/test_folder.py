@@ -84,8 +84,17 @@ def test_captions_follow_their_pictures_and_missing_ones_are_empty(root: Path, p
     (root / "metadata.jsonl").unlink()
     plain = load(root)
     assert np.array_equal(media, np.concatenate([plain.train.media, plain.heldout.media]))
-    assert found.notes == ("1 picture without a caption",)
+    assert found.notes == ("1 picture without a caption: é0.png",)
     assert plain.notes == ()
+
+
+def test_pictures_without_captions_are_counted_and_the_first_named(root: Path, paint: Paint) -> None:
+    for number in range(20):
+        paint(f"{number:02d}.png", seed=number)
+    rows = [f'{{"file_name": "{number:02d}.png", "text": "{" " * (number < 3)}"}}\n' for number in range(10)]
+    rows += [f'{{"file_name": "{number:02d}.png", "text": "a cat"}}\n' for number in range(10, 18)]
+    (root / "metadata.jsonl").write_text("".join(rows))
+    assert load(root).notes == ("12 pictures without a caption: 00.png, 01.png, 02.png, 03.png, 04.png, …",)
 
 
 def test_a_caption_that_changes_is_seen(root: Path, paint: Paint) -> None:

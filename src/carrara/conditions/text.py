@@ -240,8 +240,15 @@ def _captions(dataset: Dataset) -> list[str]:
             f"all captions of the dataset {dataset.name} are empty; write some, or choose another condition"
         )
     if empty:
-        log.warning("%d of %d captions are empty, and are trained on as the null", empty, len(train))
+        log.warning(
+            "%d of %d captions are empty, and are trained on as the null%s", empty, len(train), _named(dataset.notes)
+        )
     return [text for text in dict.fromkeys((*train, *heldout)) if text.strip()]
+
+
+def _named(notes: Iterable[str]) -> str:
+    """What the dataset notes of pictures without a caption, in brackets: which they are."""
+    return "".join(f" ({note})" for note in notes if "without a caption" in note)
 
 
 def _spread(captions: Iterable[str]) -> Iterator[str]:

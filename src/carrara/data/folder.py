@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 256
 _REPORT_EVERY_S = 2.0
+_NAMED = 5
+"""So many pictures without a caption are named."""
 
 
 def folder(
@@ -147,8 +149,10 @@ class _Tally:
             notes.append(f"{_files(self.animated, 'animated or multi-page picture')}: first frame used")
         if found.ignored:
             notes.append(f"ignored what is no picture: {listing(found.ignored)}")
-        if texts is not None and (bare := sum(not texts.get(file.name) for file in found.files)):
-            notes.append(f"{_files(bare, 'picture')} without a caption")
+        bare = [] if texts is None else [name for name in _names(found) if not texts.get(name, "").strip()]
+        if bare:
+            named = ", ".join([*bare[:_NAMED], *(["…"] if len(bare) > _NAMED else [])])
+            notes.append(f"{_files(len(bare), 'picture')} without a caption: {named}")
         return notes
 
 
