@@ -15,7 +15,7 @@ Run = Callable[..., Any]
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 SMALL = [
-    "data.kind=folder", "data.size=16", "data.heldout=0.4", "condition={kind: text, encoder: bytes, length: 12}",
+    "data.kind=folder", "data.size=16", "data.heldout=0.7", "condition={kind: text, encoder: bytes, length: 12}",
     "network.width=8", "network.depth=1", "training.batch=8", "training.warmup_images=0", "training.previews=1",
     "training.precision=float32", "training.kernels=native", "sampling.steps=2",
 ]  # fmt: skip
@@ -130,7 +130,17 @@ def test_a_folder_with_captions_missing_says_which(carrara: Run, here: Path, dra
     (here / "some" / "metadata.jsonl").write_text("\n".join(lines))
     named = "6 pictures without a caption: 1.png, 11.png, 3.png, 5.png, 7.png, …"
     assert named in carrara("data", "some", "--set", "size=16").out
-    words = ["train", drawn / "recipe.yaml", "--set", f"data.path={here}/some", "--images", 8, "--out", "new"]
+    words = [
+        "train",
+        drawn / "recipe.yaml",
+        "--set",
+        f"data.path={here}/some",
+        "--set=data.heldout=0.4",
+        "--images",
+        8,
+        "--out",
+        "new",
+    ]
     done = carrara(*words)
     assert done.code == 0, done.err
     said = " ".join(done.err.split())
@@ -145,21 +155,21 @@ def test_a_clip_score_and_a_comparison_ask_for_held_out_captions(
     recipe = (drawn / "recipe.yaml").read_text()
     place = next(line.split(": ", 1)[1] for line in recipe.splitlines() if line.strip().startswith("path:"))
     small = [
-        "data.kind=folder", f"data.path={place}", "data.size=16", "data.heldout=0.4", "trainable.image=pixels",
+        "data.kind=folder", f"data.path={place}", "data.size=16", "data.heldout=0.7", "trainable.image=pixels",
         "trainable.text=words", "trainable.dim=8", "training.batch=8", "training.previews=1", "trainable.neighbours=3",
     ]  # fmt: skip
     done = carrara("train", "clip-emoji", "--images", 32, "--out", "clip", *(f"--set={change}" for change in small))
     assert done.code == 0, done.err
-    words = ["--features", cheap, "-n", 2, "--metrics", "frechet,clip_score", "--clip", "clip", "--json"]
+    words = ["--features", cheap, "-n", 6, "--metrics", "frechet,clip_score", "--clip", "clip", "--json"]
     shutil.copytree(drawn, here / "run")
     found = carrara("evaluate", "run", *words)
     assert found.code == 0, found.err
     score = found.json["clip_score"]
-    assert (score["n"], score["of"]) == (2, "captions") and score["texts"] > 1 and score["ceiling"] is not None
+    assert (score["n"], score["of"]) == (6, "captions") and score["texts"] == 6 and score["ceiling"] is not None
     shutil.copytree(drawn / "model", here / "other")
-    done = carrara("compare", "run", "other", "--features", cheap, "-n", 2, "--json")
+    done = carrara("compare", "run", "other", "--features", cheap, "-n", 6, "--json")
     assert done.code == 0, done.err
-    one, other = done.json["things"]
+    one, other = (thing["figures"] for thing in done.json["things"])
     assert one["frechet"] == other["frechet"] == pytest.approx(found.json["frechet"]["value"], rel=1e-6)
 
 
