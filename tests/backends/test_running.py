@@ -108,9 +108,9 @@ def test_gradients_training_and_weights_are_the_network_s(model: Model) -> None:
         model.denoiser.train()(x, t)
     assert calls == [2]
     assert model.denoiser.train().network.training
-    model.sample(3)
+    model.sample(4)
     # Guided, heun of three steps: five evaluations of both halves in one batch.
-    assert calls == [2, *[6] * 5]
+    assert calls == [2, *[8] * 5]
 
 
 def test_what_is_saved_knows_nothing_of_it(model: Model, tmp_path: Path) -> None:
