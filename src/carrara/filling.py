@@ -2,7 +2,8 @@
 
 A product of matrices is computed in blocks of rows, and what is left over by another routine that adds in another order. So the
 same row has another rounding in a batch of 3 than in one of 32, and of a picture's numbers a few in ten thousand fall to the
-next grey level. In batches of whole blocks each row is computed alike, wherever it stands.
+next grey level. In batches of whole blocks each row is computed alike, wherever it stands. That costs nothing where batches are
+large; of a few samples alone it is done where it is asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ from carrara.denoisers import Cond, Denoiser
 
 BLOCK = 8
 """Rows that are computed alike by the libraries we know of, oneDNN and MKL among them; tests/test_filling.py holds them to it."""
+
+
+FEW = 4
+"""Of fewer samples, made in one call, blocks are filled where that is asked for: over one, a large network would take eight times
+as long."""
 
 
 class Filled:

@@ -21,8 +21,9 @@ def between(
 ) -> Any:
     """The samples of these seeds, two or more, and `count` on the way from each to the next: (len(seeds) − 1)(count + 1) + 1.
 
-    Wishes are those of `Model.sample`, for the ends, which are its samples, to the bit: their noise is turned from one to the next,
-    and from prompt to prompt states of a frozen text encoder lie in between. With one seed for both, only the prompt changes.
+    Wishes are those of `Model.sample`, for the ends, which are its samples, to the bit (`exact=True`): their noise is turned from
+    one to the next, and from prompt to prompt states of a frozen text encoder lie in between. With one seed for both, only the
+    prompt changes.
     Raises InputError for a sampler that adds noise, for tokens, and for ends that differ in what has nothing in between, such as a
     class.
 
@@ -30,7 +31,9 @@ def between(
     """
     sampling, cond = model.plan(len(seeds), wishes)
     way, cond = planned(model, seeds, count, sampling, cond)
-    return model.drawn([seeds[end] for end in way.stops.first.tolist()], cond, sampling, way, batch, progress)
+    return model.drawn(
+        [seeds[end] for end in way.stops.first.tolist()], cond, sampling, way, batch, progress, exact=True
+    )
 
 
 def planned(model: Model, seeds: Sequence[int], count: int, sampling: Sampling, cond: Any) -> tuple[Between, Any]:

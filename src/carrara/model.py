@@ -19,6 +19,7 @@ from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit
 from carrara.errors import InputError, RecipeError
+from carrara.filling import FEW
 from carrara.grids import Grids
 from carrara.guidance import parted
 from carrara.kinds import DIFFUSION, FORMAT, check_kind
@@ -93,6 +94,7 @@ class Model:
         start: Any = None,
         strength: float | None = None,
         mask: Tensor | None = None,
+        exact: bool | None = None,
         **wishes: Any,
     ) -> Any:
         """n pictures, uint8 (n, C, H, W), or a list of n texts.
@@ -102,13 +104,15 @@ class Model:
         every field of `Sampling` can be given by name (steps=50, sampler="ddim", guidance_scale=2.0, …).
         `start`, `strength` and `mask` change what is given instead of making all anew, see `edit`; where n is not given, there is
         a sample for each of several starts, sources or prompts.
+        `exact`: whether each picture is, to the bit, the one that its seed gives in any other batch, for which the network is given
+        whole blocks of 8; None: where that costs little, of 4 samples or more.
         Raises InputError for what cannot be done.
         """
         several = one_each(wishes.get("source", wishes.get("prompt")) if start is None else start)
         seeds = seeds_of(several if n is None and seeds is None else n, seed, seeds)
         sampling, cond = self.plan(len(seeds), wishes)
         edit = self.edit(len(seeds), start, strength, mask)
-        return self.drawn(seeds, cond, sampling, edit, batch, progress)
+        return self.drawn(seeds, cond, sampling, edit, batch, progress, exact)
 
     def drawn(
         self,
@@ -118,14 +122,15 @@ class Model:
         edit: Edit | Between | None = None,
         batch: int = 32,
         progress: Callable[[int, int], None] | None = None,
+        exact: bool | None = None,
     ) -> Any:
         """What `sample` gives, once it is planned: a batch at a time."""
         if batch < 1:
             raise InputError(f"a batch of {batch} samples is not possible; use 1 or more")
-        made = []
+        made, exact = [], len(seeds) >= FEW if exact is None else exact
         for first in range(0, len(seeds), batch):
             rows = slice(first, first + batch)
-            for step in self.walk(seeds[rows], part(cond, rows), sampling, edit and edit.rows(rows)):
+            for step in self.walk(seeds[rows], part(cond, rows), sampling, edit and edit.rows(rows), exact):
                 last = step
             made.append(self.codec.decode(last.x.cpu()))
             if progress is not None:
@@ -197,15 +202,22 @@ class Model:
         return Edit(x0, made, usual if strength is None else strength)
 
     def walk(
-        self, seeds: Sequence[int], cond: Any, sampling: Sampling | None = None, edit: Edit | Between | None = None
+        self,
+        seeds: Sequence[int],
+        cond: Any,
+        sampling: Sampling | None = None,
+        edit: Edit | Between | None = None,
+        exact: bool = True,
     ) -> Iterator[Step]:
         """The Steps of one batch, on the network's device, without gradients and with the network in evaluation mode.
+
+        exact: each sample is, to the bit, what it is in any other batch; see `carrara.filling`.
 
         Between two steps gradients and the network's mode are the caller's, so walks may be iterated in turn.
         """
         shape = self.codec.shape(self.shape)
         settings = self.grids.resolved(self, sampling or self.sampling)
-        steps = settings.walk(self.denoiser, self.condition, shape, cond, seeds, edit)
+        steps = settings.walk(self.denoiser, self.condition, shape, cond, seeds, edit, exact)
         while True:
             with torch.no_grad(), evaluating(self.denoiser):
                 step = next(steps, None)

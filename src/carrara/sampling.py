@@ -129,14 +129,15 @@ class Sampling:
         cond: Cond | None,
         seeds: Sequence[int],
         edit: Edit | Between | None = None,
+        exact: bool = True,
     ) -> Iterator[Step]:
-        """The Steps of one batch of len(seeds) samples, each x0 of this shape, from where it begins to t = 0."""
+        """The Steps of one batch of len(seeds) samples, each x0 of this shape, from the beginning to t = 0; exact: see `Filled`."""
         rng, process = Streams(seeds), denoiser.process
         self.entry().check(self.sampler, process)
         device = getattr(denoiser, "device", torch.device("cpu"))
         x = self.begin(process, shape, rng, edit).to(device)
         null = moved(condition.null(len(seeds)), device)
-        whole = Filled(denoiser) if process.made_of == NUMBERS else denoiser
+        whole = Filled(denoiser) if exact and process.made_of == NUMBERS else denoiser
         asked: Denoiser = thresholded(self.guide(whole, null), **self.threshold)
         if edit is not None:
             asked, cond = edit.keep(asked, cond)

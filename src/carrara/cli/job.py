@@ -31,6 +31,8 @@ class Job:
     batch: int
     start: Start | None = None
     edit: Edit | Between | None = None
+    exact: bool = True
+    """Whether each sample is, to the bit, what its seed gives in any batch."""
     told: tuple[dict[str, Any], ...] | None = None
     """What there is to say of samples between others."""
 

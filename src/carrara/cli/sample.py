@@ -203,13 +203,15 @@ def planned(
     start: Start | None = None,
 ) -> Job:
     """The Job; raises InputError for whatever cannot be done, before anything is. `seed`: the first, or that of each sample."""
+    from carrara.filling import FEW
     from carrara.model import seeds_of
 
     seeds = seeds_of(n, 0, seed) if isinstance(seed, list) else seeds_of(n, seed, None)
     labels = labels_of(model, n, label)
     sampling, cond = model.plan(n, asked if labels is None else {**asked, "label": labels})
     edit = None if start is None else model.edit(n, **start.wishes(n))
-    return Job(model, seeds, labels, sampling, cond, asked, batch, start, edit)
+    exact = isinstance(seed, list) or n >= FEW
+    return Job(model, seeds, labels, sampling, cond, asked, batch, start, edit, exact)
 
 
 def seeds_asked(text: str | None) -> list[int] | None:
@@ -294,7 +296,7 @@ def batches(job: Job, report: Report) -> Iterator[tuple[Sequence[int], Any]]:
         rows = slice(start, min(start + job.batch, total))
         seeds = job.seeds[rows]
         edit = None if job.edit is None else job.edit.rows(rows)
-        for step in job.model.walk(seeds, part(job.cond, rows), job.sampling, edit):
+        for step in job.model.walk(seeds, part(job.cond, rows), job.sampling, edit, job.exact):
             glimpse = partial(seen, job.medium, decode, process, step)
             report("sampling", start + int(len(seeds) * walked_share(job, step)), total, glimpse)
         yield seeds, decode(step.x.cpu())
@@ -354,7 +356,7 @@ def seeds_said(job: Job) -> list[str]:
 
 def again(job: Job) -> list[str]:
     """The options that make the last of several pictures again, alone, to the bit."""
-    if job.told is not None or len(job.seeds) < 2 or job.start is not None or not job.model.shape:
+    if job.told is not None or not job.exact or len(job.seeds) < 2 or job.start is not None or not job.model.shape:
         return []
     note, words = job.notes()[-1], ["--seeds", str(job.seeds[-1])]
     for name in ("label", "prompt", "negative_prompt"):
