@@ -11,7 +11,7 @@ from carrara import __version__
 from carrara.errors import InputError
 
 FORMAT = 1
-DIFFUSION, CLIP, VQ = "diffusion", "clip", "vq"
+DIFFUSION, CLIP, VQ, KL = "diffusion", "clip", "vq", "kl"
 """A folder whose description says none holds the first."""
 
 
@@ -50,6 +50,12 @@ KINDS: dict[str, Kind] = {
         "give an autoencoder, such as carrara train vq-fashion makes",
         "use it with carrara.vq.model.load, or in a recipe as codec: {{kind: vq, model: {folder}}}",
         "carrara.vq.report:write_report",
+    ),
+    KL: Kind(
+        "an autoencoder of latents, which turns pictures into small grids of numbers and back and makes none by itself",
+        "give an autoencoder of latents, such as carrara train kl-fashion makes",
+        "use it with carrara.kl.model.load, or in a recipe as codec: {{kind: kl, model: {folder}}}",
+        "carrara.kl.report:write_report",
     ),
 }
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from carrara.errors import MissingExtra
+from carrara.evaluation import reconstructions as report
 from carrara.evaluation.features import FEATURES
-from carrara.vq import report
 from carrara.vq.model import load
+from carrara.vq.report import MIDDLE
 
 Run = Callable[..., Any]
 CHANGES = [
@@ -87,8 +88,9 @@ def test_without_features_the_rest_is_reported(
     monkeypatch.setitem(FEATURES, "lacking", lacking)  # type: ignore[arg-type]
     model, dataset = load(trained[0]), report.dataset_of(load(trained[0]).recipe)
     found = report.measured(model, dataset, 8, "lacking")
-    assert found.keys() == {"n", "mse", "psnr", "used", "perplexity"}
-    assert [tile.name for tile in report.tiles(found, model)] == ["Peak signal to noise", "Perplexity of words"]
+    assert found.keys() == {"n", "mse", "psnr", "ssim", "used", "perplexity"}
+    names = [tile.name for tile in report.tiles(found, model, MIDDLE)]
+    assert names == ["Peak signal to noise", "Structural similarity", "Perplexity of words"]
 
 
 @pytest.mark.parametrize(

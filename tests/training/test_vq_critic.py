@@ -13,12 +13,13 @@ from vq_words import opened, trained
 from carrara import files, tensors
 from carrara.errors import NonFinite
 from carrara.evaluation.features import package_file
+from carrara.evaluation.reconstructions import learning_section
 from carrara.training import adversarial
 from carrara.training import run as run_module
+from carrara.training.autoencoding import AUTOENCODER, CRITIC
 from carrara.training.run import MODEL, Run
-from carrara.training.vq import AUTOENCODER, CRITIC, Autoencoding
+from carrara.training.vq import Autoencoding
 from carrara.vq.model import load
-from carrara.vq.report import learning_section
 
 CRITICAL = ["trainable.adversarial=0.5", "trainable.adversarial_after_images=40"]
 SEEING = pytest.param(

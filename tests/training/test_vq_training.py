@@ -25,8 +25,9 @@ from carrara.codecs.pixels import Pixels
 from carrara.errors import DamagedFile, InputError, RecipeError
 from carrara.training import adversarial
 from carrara.training import run as run_module
+from carrara.training.autoencoding import AUTOENCODER, off
 from carrara.training.run import MODEL
-from carrara.training.vq import AUTOENCODER, Autoencoding, off
+from carrara.training.vq import Autoencoding
 from carrara.vq.figures import fidelity, usage
 from carrara.vq.model import VqModel, load
 
@@ -153,7 +154,7 @@ def test_heldout_figures_are_those_of_the_weights_alone(tmp_path: Path) -> None:
     before = found.heldout()
     found.loss(AUTOENCODER, 0, 16)
     assert found.heldout() == before and found.model.network.training
-    assert before.keys() == {"heldout_loss", "mse", "psnr", "used", "perplexity"}
+    assert before.keys() == {"heldout_loss", "mse", "psnr", "ssim", "used", "perplexity"}
     assert before["psnr"] == pytest.approx(-10 * math.log10(before["mse"]))
 
 

@@ -196,7 +196,9 @@ def heldout(figures: Mapping[str, float]) -> Iterator[str]:
     if "heldout_loss_ema" in figures:
         yield f"held-out loss {figures['heldout_loss_ema']:.4f} with averaged weights"
     if "psnr_ema" in figures:
-        yield f"reconstructions {figures['psnr_ema']:.1f} dB, perplexity of words {figures['perplexity_ema']:.0f}"
+        yield f"reconstructions {figures['psnr_ema']:.1f} dB, structural similarity {figures['ssim_ema']:.3f}"
+    if "perplexity_ema" in figures:
+        yield f"perplexity of words {figures['perplexity_ema']:.0f}"
     if "text_to_image_at_1_ema" in figures:
         best, five = (100 * figures[f"text_to_image_at_{k}_ema"] for k in (1, 5))
         yield f"of held-out captions {best:.0f} % find their own picture first, {five:.0f} % among the best 5"

@@ -1,13 +1,13 @@
-"""A small convolutional autoencoder whose middle is a grid of words: pictures in, ids out, and back. No diffusion inside."""
+"""Small convolutional autoencoders: the way to a grid of numbers and back, and one whose middle is words. No diffusion inside."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carrara.networks.blocks import Norm, padded, widened, zeroed
+from carrara.networks.blocks import Norm, PlaceNorm, padded, widened, zeroed
 from carrara.networks.layers import Conv1x1, Conv3x3
 from carrara.networks.options import require
 from carrara.networks.quantiser import FiniteScalar
@@ -17,15 +17,22 @@ WIDEST = 4
 """Channels grow with every halving, up to so many times `width`."""
 
 
-class Autoencoder(nn.Module):
-    """Pictures (B, channels, H, W) from −1 to 1 to ids (B, h, w) and back, h = ⌈H / 2^down⌉; any size.
+Normed = Callable[[int], Norm | PlaceNorm]
+"""What makes a norm for so many channels."""
+
+
+class Ways(nn.Module):
+    """The encoder, pictures (B, channels, H, W) to numbers (B, D, h, w), and the decoder back, h = H / 2^down.
 
     As in the U-Net, the first halving folds 2×2 pixels into channels, so that no convolution runs where a pixel costs most.
     """
 
-    def __init__(self, channels: int, levels: Sequence[int], down: int = 2, width: int = 64, depth: int = 2) -> None:
-        """`levels` of the quantiser; `down`: how many times the sides are halved; `width`: channels after the first halving,
-        doubled by each further one, up to four times; `depth`: residual blocks a resolution, on either way.
+    def __init__(
+        self, channels: int, given: int, taken: int, down: int, width: int, depth: int, norm: Normed = Norm
+    ) -> None:
+        """`given`, `taken`: the numbers of a place that the encoder gives and the decoder takes. `down`: how many times the sides
+        are halved; `width`: channels after the first halving, doubled by each further one, up to four times; `depth`: residual
+        blocks a resolution, on either way.
 
         Raises InputError for options that make no network.
         """
@@ -33,9 +40,18 @@ class Autoencoder(nn.Module):
         _check(down, width, depth)
         self.multiple = 2**down
         widths = [width * min(2**i, WIDEST) for i in range(down)]
-        self.quantiser = FiniteScalar(levels)
-        self.encoder = nn.Sequential(*_encoder(channels, widths, depth, len(levels)))
-        self.decoder = nn.Sequential(*_decoder(channels, widths, depth, len(levels)))
+        self.encoder = nn.Sequential(*_encoder(channels, widths, depth, given, norm))
+        self.decoder = nn.Sequential(*_decoder(channels, widths, depth, taken, norm))
+
+
+class Autoencoder(Ways):
+    """Pictures (B, channels, H, W) from −1 to 1 to ids (B, h, w) and back, h = ⌈H / 2^down⌉; any size."""
+
+    def __init__(self, channels: int, levels: Sequence[int], down: int = 2, width: int = 64, depth: int = 2) -> None:
+        """`levels` of the quantiser; the others see Ways. Raises InputError for options that make no network."""
+        quantiser = FiniteScalar(levels)  # Which refuses levels that are none.
+        super().__init__(channels, len(levels), len(levels), down, width, depth)
+        self.quantiser = quantiser
 
     def forward(self, x: Tensor) -> Tensor:
         """What x (B, channels, H, W) is once it has gone through its ids, with a gradient through them."""
@@ -61,11 +77,11 @@ class Autoencoder(nn.Module):
 
 
 class Residual(Recomputable):
-    """Two 3×3 convolutions with GroupNorm and SiLU, beside what they are given: (B, C, H, W) -> the same."""
+    """Two 3×3 convolutions, each after a norm and SiLU, beside what they are given: (B, C, H, W) -> the same."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Normed = Norm) -> None:
         super().__init__()
-        self.norm1, self.norm2 = Norm(channels), Norm(channels)
+        self.norm1, self.norm2 = norm(channels), norm(channels)
         self.conv1, self.conv2 = Conv3x3(channels, channels), zeroed(Conv3x3(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,33 +113,33 @@ class Double(nn.Module):
 
 
 class Active(nn.Module):
-    """GroupNorm and SiLU, as they stand before a last convolution."""
+    """A norm and SiLU, as they stand before a last convolution."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Normed = Norm) -> None:
         super().__init__()
-        self.norm = Norm(channels)
+        self.norm = norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.norm(x, silu=True)
         return out
 
 
-def _encoder(channels: int, widths: list[int], depth: int, codes: int) -> list[nn.Module]:
+def _encoder(channels: int, widths: list[int], depth: int, codes: int, norm: Normed) -> list[nn.Module]:
     """Folded, mixed, then for each resolution its blocks, and a way down between them."""
     layers: list[nn.Module] = [nn.PixelUnshuffle(2), Conv3x3(4 * channels, widths[0])]
     for i, width in enumerate(widths):
         layers += [Halve(widths[i - 1], width)] if i else []
-        layers += [Residual(width) for _ in range(depth)]
-    return [*layers, Active(widths[-1]), Conv1x1(widths[-1], codes)]
+        layers += [Residual(width, norm) for _ in range(depth)]
+    return [*layers, Active(widths[-1], norm), Conv1x1(widths[-1], codes)]
 
 
-def _decoder(channels: int, widths: list[int], depth: int, codes: int) -> list[nn.Module]:
+def _decoder(channels: int, widths: list[int], depth: int, codes: int, norm: Normed) -> list[nn.Module]:
     """The same the other way round."""
     layers: list[nn.Module] = [Conv3x3(codes, widths[-1])]
     for i, width in reversed(list(enumerate(widths))):
-        layers += [Residual(width) for _ in range(depth)]
+        layers += [Residual(width, norm) for _ in range(depth)]
         layers += [Double(width, widths[i - 1])] if i else []
-    return [*layers, Active(widths[0]), Conv3x3(widths[0], 4 * channels), nn.PixelShuffle(2)]
+    return [*layers, Active(widths[0], norm), Conv3x3(widths[0], 4 * channels), nn.PixelShuffle(2)]
 
 
 def _check(down: int, width: int, depth: int) -> None:

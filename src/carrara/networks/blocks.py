@@ -55,6 +55,22 @@ class Norm(GroupNorm):
         super().__init__(groups(channels), channels)
 
 
+class PlaceNorm(nn.Module):
+    """RMS norm of each place's channels by themselves, · weight + bias, then SiLU where asked: (B, C, H, W) -> the same.
+
+    A place's numbers depend on no other place: what a network makes of a part of a picture is what it makes of the whole.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, silu: bool = False) -> Tensor:
+        scale, shift = (p.expand(len(x), -1) for p in (self.scale, self.shift))
+        h = as_pixels(ops.rms_norm(as_tokens(x), scale, shift), x)
+        return F.silu(h) if silu else h
+
+
 class Residual(nn.Module):
     """Two 3×3 convolutions with GroupNorm and SiLU, the second norm scaled and shifted by an embedding.
 

@@ -5,5 +5,6 @@ TRAINABLES: dict[str, str] = {
     "diffusion": "carrara.training.trainable:Diffusion",
     "distill": "carrara.training.distill:Distillation",
     "clip": "carrara.training.clip:Contrastive",
+    "kl": "carrara.training.kl:Variational",
     "vq": "carrara.training.vq:Autoencoding",
 }

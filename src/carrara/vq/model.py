@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from carrara import __version__, files, tensors
+from carrara import __version__
+from carrara.autoencoders import AutoencoderModel, described, told, whole
 from carrara.codecs.pixels import Pixels
 from carrara.errors import InputError
-from carrara.kinds import FORMAT, VQ, check_kind
-from carrara.model import DESCRIPTION, WEIGHTS, evaluating, model_folder
+from carrara.kinds import VQ
+from carrara.model import WEIGHTS, evaluating
 from carrara.networks.autoencoder import Autoencoder
 from carrara.recipe import Recipe, check
+from carrara.vq.figures import fidelity
 
 BATCH = 64
 """Pictures that are computed at once."""
@@ -25,18 +27,13 @@ GREY = 128
 
 
 @dataclass
-class VqModel:
+class VqModel(AutoencoderModel[Autoencoder]):
     """Pictures uint8 (B, C, H, W) to ids int64 (B, h · w), row after row, from a vocabulary, and back.
 
     Source: Neural Discrete Representation Learning, van den Oord et al., 2017; Finite Scalar Quantization, Mentzer et al., 2024.
     """
 
-    recipe: Recipe
-    network: Autoencoder
-    shape: tuple[int, int, int]
-    """Of one picture: (C, H, W)."""
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What the card tells: the data, its licence and fingerprint, versions, figures."""
+    kind: ClassVar[str] = VQ
 
     @property
     def vocab(self) -> int:
@@ -47,21 +44,6 @@ class VqModel:
     def grid(self) -> tuple[int, int]:
         """(h, w): how many ids a picture has each way."""
         return self.network.grid(*self.shape[1:])
-
-    @property
-    def parameters(self) -> int:
-        """The number of parameters."""
-        return sum(p.numel() for p in self.network.parameters())
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 (hex) of the weights: ids are comparable only of the same ones."""
-        return tensors.sha256(self.network.state_dict())
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.parameters()).device
 
     def encode(self, media: Tensor) -> Tensor:
         """The ids, int64 (B, h · w), of uint8 pictures (B, C, H, W); InputError for others."""
@@ -97,16 +79,25 @@ class VqModel:
         wide = known[:, None].repeat_interleave(side, 2).repeat_interleave(side, 3)
         return torch.where(wide[..., : self.shape[1], : self.shape[2]], pictures, GREY)
 
-    def save(self, folder: str | Path) -> None:
-        """Writes the model folder, whole or not at all: weights, description, card, and a manifest of their hashes."""
-        files.write_folder(Path(folder), self.fill)
+    def again(self, media: Tensor) -> Tensor:
+        """What pictures uint8 (B, C, H, W) are once they were ids."""
+        return self.decode(self.encode(media))
 
-    def fill(self, folder: Path) -> None:
-        """Writes the files of a model folder but its manifest."""
-        tensors.save(self.network.state_dict(), folder / WEIGHTS)
-        description = {"format": FORMAT, "kind": VQ, "carrara": __version__, "recipe": self.recipe.as_dict()}
-        files.write_json(folder / DESCRIPTION, {**description, "shape": list(self.shape), "facts": self.facts})
-        files.write(folder / "README.md", card(self))
+    def figures(self, media: Tensor) -> dict[str, float]:
+        """How much is left of pictures uint8 (B, C, H, W), and how many words are in use: see carrara.vq.figures."""
+        ids = self.encode(media)
+        return fidelity(media, self.decode(ids), ids, self.vocab)
+
+    def card(self) -> str:
+        """The model card, in Markdown: what it is, what it was trained on, its figures, how to use it."""
+        size, grid = ("×".join(map(str, sides)) for sides in (self.shape, self.grid))
+        return (
+            f"# {self.recipe.name}\n\nAn autoencoder: pictures {size} (C×H×W) to {grid} ids out of {self.vocab:,} and back, "
+            f"{self.parameters:,} parameters, made with carrara {__version__}.\n\n{told(self.facts)}\n\n"
+            "```python\nfrom carrara.vq.model import load\n\n"
+            'vq = load("path/of/this/folder")\nids = vq.encode(pictures)\nagain = vq.decode(ids)\n```\n\n'
+            "In a recipe: `codec: {kind: vq, model: path/of/this/folder}`.\n"
+        )
 
 
 def build(recipe: Recipe, shape: Sequence[int]) -> VqModel:
@@ -124,30 +115,14 @@ def load(path: str | Path) -> VqModel:
 
     Raises InputError where there is none, DamagedFile, by name, for what is damaged.
     """
-    folder = model_folder(path)
-    files.check_folder(folder)
-    return read(folder)
+    return read(whole(path))
 
 
 def read(folder: Path) -> VqModel:
     """The VqModel whose files are in this folder, which somebody else has compared with their hashes."""
-    about = files.read_json(folder / DESCRIPTION)
-    check_kind(about, folder, VQ)
+    about = described(folder, VQ)
     model = build(check(about["recipe"]), about["shape"])
-    model.network.load_state_dict(tensors.fitting(folder / WEIGHTS, model.network.state_dict()))
+    model.restore(folder / WEIGHTS)
     model.network.eval()
     model.facts = about["facts"]
     return model
-
-
-def card(model: VqModel) -> str:
-    """The model card, in Markdown: what it is, what it was trained on, its figures, how to use it."""
-    facts = "\n".join(f"- {key.replace('_', ' ')}: {value}" for key, value in model.facts.items())
-    size, grid = ("×".join(map(str, sides)) for sides in (model.shape, model.grid))
-    return (
-        f"# {model.recipe.name}\n\nAn autoencoder: pictures {size} (C×H×W) to {grid} ids out of {model.vocab:,} and back, "
-        f"{model.parameters:,} parameters, made with carrara {__version__}.\n\n{facts}\n\n"
-        "```python\nfrom carrara.vq.model import load\n\n"
-        'vq = load("path/of/this/folder")\nids = vq.encode(pictures)\nagain = vq.decode(ids)\n```\n\n'
-        "In a recipe: `codec: {kind: vq, model: path/of/this/folder}`.\n"
-    )
