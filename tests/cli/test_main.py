@@ -56,6 +56,10 @@ carrara data --out
 carrara data --overwrite
 carrara data --set
 carrara data WHAT
+carrara encode --help -h
+carrara encode --json
+carrara encode --set
+carrara encode WHAT
 carrara evaluate --backend
 carrara evaluate --batch
 carrara evaluate --clip
@@ -135,6 +139,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "average",
+    "encode",
     "data",
     "recipe",
     "recipe list",
@@ -229,7 +234,7 @@ def test_help_comes_at_once() -> None:
     [
         ("carrara tr", {"train"}),
         ("carrara train d", {"ddpm-fashion", "diffusion-lm-verse", "digits", "distill"}),
-        ("carrara data f", {"fashion", "fashion-dit", "folder"}),
+        ("carrara data f", {"fashion", "fashion-dit", "fashion-latent", "folder"}),
         ("carrara sample x --sampler h", {"heun"}),
         ("carrara evaluate x --metrics classes,f", {"classes,frechet"}),
     ],

@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from carrara import __version__
-from carrara.cli import average, compare, data, evaluate, recipes, sample, train
+from carrara.cli import average, compare, data, encode, evaluate, recipes, sample, train
 
 HELP = ("-h", "--help")
 
@@ -46,6 +46,7 @@ app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("average")(average.average)
+app.command("encode")(encode.encode)
 app.command("data")(data.data)
 app.add_typer(recipes.app, name="recipe")
 

@@ -6,6 +6,7 @@ CODECS: dict[str, str] = {
     "bytes": "carrara.codecs.bytes:Bytes",
     "characters": "carrara.codecs.characters:Characters",
     "embedding": "carrara.codecs.embedding:Embedding",
+    "kl": "carrara.codecs.kl:Kl",
     "pixels": "carrara.codecs.pixels:Pixels",
     "vq": "carrara.codecs.vq:Vq",
 }

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FORMAT = 1
-_STAGING = ".staging-"
+STAGING = ".staging-"
 _STALE_S = 7 * 24 * 3600
 _ATTEMPTS = 3
 
@@ -234,7 +234,7 @@ def _split(path: Path, kept: dict[str, Any]) -> Split:
 def staging_folder(parent: Path) -> Iterator[Path]:
     """A fresh folder inside `parent`, gone at the end unless it was renamed."""
     # Not tempfile.mkdtemp: it would keep a cache that several users share readable by one alone.
-    folder = parent / f"{_STAGING}{uuid.uuid4().hex}"
+    folder = parent / f"{STAGING}{uuid.uuid4().hex}"
     folder.mkdir()
     try:
         yield folder
@@ -259,7 +259,7 @@ def install(folder: Path, place: Path, whole: Callable[[], bool]) -> None:
 
 def sweep(parent: Path) -> None:
     """Delete what killed builds left in `parent`; a folder younger than a week may belong to a living one."""
-    for folder in parent.glob(f"{_STAGING}*"):
+    for folder in parent.glob(f"{STAGING}*"):
         try:
             stale = time.time() - folder.stat().st_mtime > _STALE_S
         except FileNotFoundError:

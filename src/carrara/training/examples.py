@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from carrara.codecs.base import Codec
-from carrara.codecs.encoded import encoded
+from carrara.codecs.encoded import encoded, mirrored
 from carrara.data import Dataset, Split
 from carrara.data.batches import batch as take
 from carrara.errors import RecipeError
@@ -26,9 +26,15 @@ Flips = npt.NDArray[np.bool_]
 class Examples:
     """The examples of one split, as many as there are pictures, texts, or windows of packed text."""
 
-    def __init__(self, split: Split, codec: Codec, kept: npt.NDArray[Any] | None) -> None:
-        """`kept`: x0 of all examples (N, *shape), where the codec makes it once."""
-        self.split, self.codec, self.kept = split, codec, kept
+    def __init__(
+        self,
+        split: Split,
+        codec: Codec,
+        kept: npt.NDArray[Any] | None,
+        mirrored: npt.NDArray[Any] | None = None,
+    ) -> None:
+        """`kept`: x0 of all examples (N, *shape), where the codec makes it once; `mirrored`: the same of them mirrored."""
+        self.split, self.codec, self.kept, self.mirrored = split, codec, kept, mirrored
 
     def __len__(self) -> int:
         return len(self.split if self.kept is None else self.kept)
@@ -42,7 +48,7 @@ class Examples:
         """What a condition is made of, and media or x0, for examples (B,); flips bool (B,): those that are mirrored."""
         if self.kept is None:
             return take(self.split, rows, flips)
-        x0 = torch.from_numpy(np.array(self.kept[rows]))
+        x0 = torch.from_numpy(self._kept(self.kept, rows, flips))
         batch: dict[str, Any] = {"x0": x0 if x0.is_floating_point() else x0.long()}
         if self.whole:
             batch["label"] = torch.from_numpy(self.split.labels[rows])
@@ -51,6 +57,13 @@ class Examples:
             if self.split.sources is not None:
                 batch["source"] = self.split.sources.chosen(rows)
         return batch
+
+    def _kept(self, kept: npt.NDArray[Any], rows: Rows, flips: Flips | None) -> npt.NDArray[Any]:
+        """A copy of what is kept of examples, or of them mirrored."""
+        x0 = np.array(kept[rows])
+        if flips is not None and self.mirrored is not None:
+            x0[flips] = self.mirrored[rows[flips]]
+        return x0
 
     def x0(self, batch: Mapping[str, Any], device: torch.device) -> Tensor:
         """x0 (B, *shape) of a batch, on the device."""
@@ -62,8 +75,13 @@ class Examples:
 
 def examples_of(dataset: Dataset, codec: Codec) -> tuple[Examples, Examples]:
     """The training and the held-out examples of a dataset. Raises InputError or DataError for what the codec cannot encode."""
-    train, heldout = encoded(dataset, codec) if codec.once else (None, None)
-    return Examples(dataset.train, codec, train), Examples(dataset.heldout, codec, heldout)
+    if not codec.once:
+        return Examples(dataset.train, codec, None), Examples(dataset.heldout, codec, None)
+    if dataset.shape:
+        codec.shape(dataset.shape)  # Which refuses pictures that it does not know, before any is encoded.
+    train, heldout = encoded(dataset, codec)
+    turned = mirrored(dataset, codec) if dataset.flip else None
+    return Examples(dataset.train, codec, train, turned), Examples(dataset.heldout, codec, heldout)
 
 
 def check_labelled(examples: Examples, told: Mapping[str, int]) -> None:
