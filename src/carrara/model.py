@@ -169,6 +169,7 @@ class Model:
         known = set(Sampling.__dataclass_fields__)
         sampling = self.sampling.changed(**{k: v for k, v in wishes.items() if k in known})
         sampling.check(self.denoiser, self.condition)
+        _check_bounded(sampling, self.codec)
         cond = self.condition.ask(count, **{k: v for k, v in wishes.items() if k not in known})
         if sampling.guidance_scale == 1 and parted(cond)[1] is not None:
             raise InputError("a negative prompt does nothing without guidance; give guidance_scale too, such as 3")
@@ -299,6 +300,16 @@ def _learnt(recipe: Recipe, codec: Codec) -> dict[str, torch.nn.Module]:
             "none; choose process embedded"
         )
     return learnt
+
+
+def _check_bounded(sampling: Sampling, codec: Codec) -> None:
+    """Raises InputError where x0 would be kept within the bounds of colours, and the codec's has none."""
+    threshold = sampling.threshold
+    if getattr(codec, "unbounded", False) and threshold["kind"] != "none" and threshold.get("bound", 1.0) <= 1:
+        raise InputError(
+            f"the threshold {threshold['kind']!r} keeps x0 from −1 to 1, as colours are, and this model's x0 are latents of "
+            "variance 1; leave it out (sampling.threshold.kind=none), or give it a larger bound, such as 4"
+        )
 
 
 def _check_heard(recipe: Recipe, told: Mapping[str, Any]) -> None:

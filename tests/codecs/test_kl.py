@@ -174,6 +174,21 @@ def test_processes_of_tokens_are_refused(folder: Path) -> None:
         build(check(content), (1, 8, 12), ())
 
 
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+def test_bounds_of_colours_are_refused_and_wider_ones_taken(folder: Path, kind: str) -> None:
+    content = {
+        "data": {"kind": "digits"},
+        "codec": {"kind": "kl", "model": str(folder)},
+        "condition": {"kind": "none"},
+        "network": {"kind": "unet", "width": 8, "depth": 1},
+    }
+    model = build(check(content), (1, 8, 12), ())
+    with pytest.raises(InputError, match=f"the threshold '{kind}' keeps x0 from −1 to 1, as colours are"):
+        model.wished(1, {"threshold": {"kind": kind}})
+    model.wished(1, {"threshold": {"kind": kind, "bound": 4.0}})
+    model.wished(1, {"threshold": {"kind": "none"}})
+
+
 # ------------------------------------------------------------------------------------------------------------ the cache
 
 

@@ -24,6 +24,8 @@ class Kl(Trained[KlModel]):
     """
 
     usual: ClassVar[str] = "kl-fashion"
+    unbounded: ClassVar[bool] = True
+    """A latent may be any number: what keeps x0 within those of colours would cut it, see carrara.model."""
 
     def __init__(self, model: Path) -> None:
         """`model`: the folder of a run of a recipe whose trainable is of kind kl, such as kl-fashion, or its model folder."""
