@@ -177,8 +177,8 @@ def trainable_of(recipe: Recipe, dataset: Dataset, settings: Training, world: Wo
             condition = condition.fit(dataset)
         codec = fitted(recipe.build("codec"), dataset)
         # Before the network: one for windows that no text fills may not fit in memory.
-        # What the first process keeps, the others find.
-        world.decided(lambda: examples_of(dataset, codec) and None)
+        if world.size > 1:  # What the first process keeps, the others find.
+            world.decided(lambda: examples_of(dataset, codec) and None)
         examples = examples_of(dataset, codec)
         model = build(recipe, dataset.shape, dataset.classes, codec, condition)
         given |= {"model": model, "times": recipe.build("train_times"), "examples": examples}
