@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-emoji bench-encoders bench-fid-floor bench-fid-peers bench-phonemes bench-verse bench-maskgit bench-architecture docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-emoji bench-encoders bench-fid-floor bench-fid-peers bench-phonemes bench-verse bench-maskgit bench-kernels bench-architecture docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -79,6 +79,10 @@ bench-architecture: $(VENV) data
 bench-fid-floor: $(FID_PEERS) data
 	$(BIN)/python -m benchmarks.fid_floor
 
+# Two minutes on the idle machine.
+bench-kernels: $(VENV) data
+	$(BIN)/python -m benchmarks.kernels
+
 # With runs/fashion, where it is there. 3000 pictures through InceptionV3 four times, half an hour on two cores; stopped, it goes on.
 bench-fid-peers: $(FID_PEERS) data
 	$(BIN)/python -m benchmarks.fid_floor --stage peers
@@ -125,7 +129,7 @@ peers: $(VENV)
 
 # Hours on two cores, most of it the peers' sampling: three seeds of five contestants. Stopped, it goes on.
 bench-quality: peers data
-	GOMP_SPINCOUNT=1000 $(BIN)/python -m benchmarks.quality
+	GOMP_SPINCOUNT=1000 $(BIN)/python -m benchmarks.quality $(FLAGS)
 
 # Needs a machine with nothing else to do.
 bench-speed: peers data
