@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from carrara import __version__, files, tensors
+from carrara.agreement import check_bounded, learnt_with, network_of
 from carrara.backends import BACKENDS, TORCH, Running, running
 from carrara.between import Between
 from carrara.codecs.base import Codec, Kept, begun, learnt_of
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit
-from carrara.errors import InputError, RecipeError
+from carrara.errors import InputError
 from carrara.filling import FEW
 from carrara.grids import Grids
 from carrara.guidance import parted
@@ -27,7 +28,6 @@ from carrara.recipe import PARTS, Recipe, check
 from carrara.rng import Streams
 from carrara.samplers import Step
 from carrara.sampling import Sampling, part
-from carrara.variances import Variance
 
 WEIGHTS = "network.safetensors"
 DESCRIPTION = "model.json"
@@ -169,7 +169,7 @@ class Model:
         known = set(Sampling.__dataclass_fields__)
         sampling = self.sampling.changed(**{k: v for k, v in wishes.items() if k in known})
         sampling.check(self.denoiser, self.condition)
-        _check_bounded(sampling, self.codec)
+        check_bounded(sampling, self.codec)
         cond = self.condition.ask(count, **{k: v for k, v in wishes.items() if k not in known})
         if sampling.guidance_scale == 1 and parted(cond)[1] is not None:
             raise InputError("a negative prompt does nothing without guidance; give guidance_scale too, such as 3")
@@ -270,55 +270,13 @@ def build(
     told: dict[str, Any] = made.told(tuple(shape))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = _network(recipe, told | condition.told(), **parts)
+        network = network_of(recipe, told | condition.told(), **parts)
         made = begun(made)
-    learnt = _learnt(recipe, made)
+    learnt = learnt_with(recipe, made)
     denoiser = recipe.build("process", network=network, vocab=told.get("vocab"), **learnt, **parts)
     model = Model(recipe, condition, denoiser, made, recipe.build("sampling"), tuple(shape), tuple(classes))
     model.wished(1, {})  # What could not be sampled is refused before it is trained.
     return model
-
-
-def _network(
-    recipe: Recipe, told: dict[str, Any], variance: Variance | None = None, **others: Any
-) -> torch.nn.Module:
-    """The network of a recipe, told what the data and the codec decide. Raises RecipeError where it needs to know other things."""
-    if variance is not None and "channels" in told:
-        told = told | {"outputs": told["channels"] * variance.outputs}
-    _check_heard(recipe, told)
-    made: torch.nn.Module = recipe.build("network", **told)
-    return made
-
-
-def _learnt(recipe: Recipe, codec: Codec) -> dict[str, torch.nn.Module]:
-    """What of the codec is trained with the denoiser. Raises RecipeError where the recipe's process would not train it."""
-    learnt = learnt_of(codec)
-    if unused := [name for name in learnt if not recipe.takes("process", name)]:
-        codec_kind, process = (recipe.sections[section]["kind"] for section in ("codec", "process"))
-        raise RecipeError(
-            f"the codec {codec_kind!r} has a {unused[0]} that is trained with the denoiser, and the process {process!r} trains "
-            "none; choose process embedded"
-        )
-    return learnt
-
-
-def _check_bounded(sampling: Sampling, codec: Codec) -> None:
-    """Raises InputError where x0 would be kept within the bounds of colours, and the codec's has none."""
-    threshold = sampling.threshold
-    if getattr(codec, "unbounded", False) and threshold["kind"] != "none" and threshold.get("bound", 1.0) <= 1:
-        raise InputError(
-            f"the threshold {threshold['kind']!r} keeps x0 from −1 to 1, as colours are, and this model's x0 are latents of "
-            "variance 1; leave it out (sampling.threshold.kind=none), or give it a larger bound, such as 4"
-        )
-
-
-def _check_heard(recipe: Recipe, told: Mapping[str, Any]) -> None:
-    """Raises RecipeError where a condition tells of text, and the network would not hear it."""
-    if unheard := [name for name in told if name.startswith("text_") and not recipe.takes("network", name)]:
-        kind = recipe.sections["network"]["kind"]
-        raise RecipeError(
-            f"network.kind {kind!r} cannot be told of text: it takes no {unheard[0]}; choose unet or dit, or another condition"
-        )
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TORCH) -> Model:
