@@ -73,11 +73,11 @@ def test_float32_draws_the_same_pictures(
     changes: tuple[str, ...], side: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = made(*changes, side=side)
-    wanted = model.sample(5, batch=2)
+    wanted = model.sample(5, batch=2, exact=False)
     model.use("openvino-f32")
     assert model.backend is not None and model.backend.precision == "float32" and model.backend.error < 1e-4
     # Batches of 2 and 1 and, guided, of 4 and 2: the last is not the size that was exported.
-    assert (model.sample(5, batch=2).int() - wanted.int()).abs().max() <= 1
+    assert (model.sample(5, batch=2, exact=False).int() - wanted.int()).abs().max() <= 1
     assert capfd.readouterr() == ("", "")
 
 

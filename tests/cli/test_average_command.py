@@ -17,7 +17,8 @@ LENGTHS = "training.averages=[0.05,0.1]"
 @pytest.fixture
 def run(carrara: Callable[..., Any], tiny: list[str], here: Path) -> Path:
     folder = here / "runs" / "run"
-    assert carrara("train", "digits", "--images", 512, "--out", folder, *tiny, "--set", LENGTHS).code == 0
+    changes = [word for change in (LENGTHS, "training.snapshots=4") for word in ("--set", change)]
+    assert carrara("train", "digits", "--images", 256, "--out", folder, *tiny, *changes).code == 0
     return folder
 
 
@@ -25,7 +26,7 @@ def test_the_model_is_written_and_samples(carrara: Callable[..., Any], run: Path
     told = carrara("average", str(run), "--length", "0.12", "--json")
     assert told.code == 0, told.err
     made = json.loads(told.out)
-    assert made["model"] == str(run.with_name("run-0.12")) and made["of"] == 32 and made["images"] == 512
+    assert made["model"] == str(run.with_name("run-0.12")) and made["of"] == 8 and made["images"] == 256
     model, wanted = library.load(made["model"]), averaged(run, 0.12)
     assert torch.equal(model.sample(2), wanted.sample(2)) and model.facts["average_length"] == 0.12
     assert not torch.equal(model.sample(2), library.load(run).sample(2))

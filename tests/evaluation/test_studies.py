@@ -80,9 +80,9 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], Any]]:
     walked: list[tuple[list[int], Any]] = []
     walk = Model.walk
 
-    def spied(self: Model, seeds: Any, cond: Any, sampling: Any = None, edit: Any = None) -> Any:
+    def spied(self: Model, seeds: Any, cond: Any, sampling: Any = None, *rest: Any) -> Any:
         walked.append((list(seeds), sampling))
-        return walk(self, seeds, cond, sampling, edit)
+        return walk(self, seeds, cond, sampling, *rest)
 
     monkeypatch.setattr(Model, "walk", spied)
     return walked
