@@ -13,7 +13,8 @@ from torch import Tensor
 
 from carrara.averaging import exponent
 from carrara.errors import DamagedFile, InputError, RecipeError
-from carrara.training.averages import averaged, due, snapshots
+from carrara.training.averages import averaged, snapshots
+from carrara.training.budget import due
 
 STEPS = 24
 KEPT = ("training.averages=[0.05, 0.1]", "training.snapshots=8", "training.previews=1")

@@ -12,9 +12,7 @@ from torch import Tensor
 from carrara import files, tensors
 from carrara.averaging import exponent, kept, mixture
 from carrara.errors import InputError
-from carrara.kinds import DIFFUSION
-from carrara.model import Model, kind_of, load
-from carrara.recipe import check, parse
+from carrara.model import Model, load
 
 FOLDER = "averages"
 PLAYER = "denoiser"
@@ -59,12 +57,6 @@ def file_of(folder: Path, player: str, length: float) -> Path:
     return folder / f"{player}.average-{length:g}.safetensors"
 
 
-def due(images: int, batch: int, budget: int, snapshots: int) -> bool:
-    """Whether one of the `snapshots`, evenly spaced, the last at the end, is due after the step that ended with so many images."""
-    every = budget / snapshots
-    return images >= budget or int(images / every) > int((images - batch) / every)
-
-
 def keep(run: Path, images: int, averages: Averages) -> None:
     """Keeps a snapshot of the averages in the run's folder, whole or not at all."""
     path = run / FOLDER / f"{images:012d}"
@@ -77,7 +69,8 @@ def keep(run: Path, images: int, averages: Averages) -> None:
 class Mixture:
     """An average of a run's weights that is still to be made: which kept ones it is made of, and how much of each."""
 
-    run: Path
+    trained: Model
+    """The run's, which gets it."""
     length: float
     images: int
     """Where it ends."""
@@ -88,26 +81,26 @@ class Mixture:
     def of(cls, run: Path, length: float, images: int | None = None) -> Mixture:
         """The average of this length, a share of the run, at so many images (None: at the run's end).
 
-        Raises InputError where the run kept no averages, or is not finished, DamagedFile where one of them is damaged.
+        Raises InputError where the run kept no averages, is not finished, or is of another kind of model, DamagedFile where one of
+        its files is damaged.
         """
-        gamma = exponent(length)
-        if kind_of(run) != DIFFUSION:
-            raise InputError(f"{run} is no run of a diffusion model; averages of others are not made")
+        gamma, model = exponent(length), load(run)
         found = snapshots(run)
         first, last = found[0][1], found[-1][1]
         end = last if images is None else images
         if not first <= end <= last:
             raise InputError(f"{end} images are not within the run's snapshots, {first} to {last}")
-        known = [(folder, each, seen) for folder, seen in found if seen <= end for each in lengths_of(run)]
+        lengths = model.recipe.build("training").averages
+        known = [(folder, each, seen) for folder, seen in found if seen <= end for each in lengths]
         weights = mixture([(exponent(each), seen) for _, each, seen in known], (gamma, end)).tolist()
-        return cls(run, length, end, [file_of(folder, PLAYER, each) for folder, each, _ in known], weights)
+        return cls(model, length, end, [file_of(folder, PLAYER, each) for folder, each, _ in known], weights)
 
     def model(self, progress: Callable[[int, int], None] | None = None) -> Model:
         """The run's model with this average."""
-        made = load(self.run)
-        put(made, self.files, self.weights, progress)
-        made.facts |= {"average_length": self.length, "average_images": self.images, "average_of": len(self.files)}
-        return made
+        put(self.trained, self.files, self.weights, progress)
+        about = {"average_length": self.length, "average_images": self.images, "average_of": len(self.files)}
+        self.trained.facts |= about
+        return self.trained
 
 
 def averaged(run: Path, length: float, images: int | None = None) -> Model:
@@ -129,13 +122,6 @@ def put(
     with torch.no_grad():
         for key, parameter in named.items():
             parameter.copy_(sums[key])
-
-
-def lengths_of(run: Path) -> tuple[float, ...]:
-    """The lengths whose averages a run kept."""
-    settings = check(parse((run / "recipe.yaml").read_text(), str(run / "recipe.yaml"))).build("training")
-    found: tuple[float, ...] = tuple(settings.averages)
-    return found
 
 
 def snapshots(run: Path) -> list[tuple[Path, int]]:

@@ -55,6 +55,12 @@ class Asked:
             )
 
 
+def due(images: int, batch: int, budget: int, times: int) -> bool:
+    """Whether what is done so many times in a run, evenly spaced, the last at its end, is due after the step that ended here."""
+    every = budget / times
+    return images >= budget or int(images / every) > int((images - batch) / every)
+
+
 class Pace:
     """The rate of training, from the median time of the latest steps."""
 

@@ -17,7 +17,7 @@ from carrara.data import load as load_data
 from carrara.errors import InputError, Interrupted, NonFinite
 from carrara.recipe import Recipe, check, parse
 from carrara.training import averages, checkpoints
-from carrara.training.budget import Asked, Pace
+from carrara.training.budget import Asked, Pace, due
 from carrara.training.computing import candidates, fastest, kept
 from carrara.training.learner import Learner, Record
 from carrara.training.metrics import Metrics
@@ -101,7 +101,7 @@ class Run:
                 self._settle(pace, metrics)
                 saved = -math.inf
             self._keep_averages()
-            if self._event_due():
+            if self._due(self.settings.previews):
                 self._event(metrics)
                 pace.skip()
             if stop or time.monotonic() - saved > self.settings.checkpoint_s:
@@ -217,21 +217,18 @@ class Run:
             files.write_json(self.folder / FACTS, self.facts)
         pace.skip()
 
-    def _event_due(self) -> bool:
-        """Whether held-out figures and pictures are due: `previews` times, evenly spaced, the last at the end."""
-        if self.budget is None or not self.settings.previews:
-            return False
-        done, batch = self.learner.images, self.settings.batch
-        every = self.budget / self.settings.previews
-        return done >= self.budget or int(done / every) > int((done - batch) / every)
+    def _due(self, times: int) -> bool:
+        """Whether what is done so many times in the run is due; not before its length is known."""
+        return (
+            self.budget is not None
+            and times > 0
+            and due(self.learner.images, self.settings.batch, self.budget, times)
+        )
 
     def _keep_averages(self) -> None:
-        """A snapshot of the averages of chosen lengths, where one is due."""
-        if self.budget is None or not self.settings.averages or not self.world.first:
-            return
-        images, settings = self.learner.images, self.settings
-        if averages.due(images, settings.batch, self.budget, settings.snapshots):
-            averages.keep(self.folder, images, self.learner.averages)
+        """A snapshot of the averages of chosen lengths, where there are any and one is due."""
+        if self.settings.averages and self.world.first and self._due(self.settings.snapshots):
+            averages.keep(self.folder, self.learner.images, self.learner.averages)
 
     def _event(self, metrics: Metrics | None) -> None:
         """Held-out figures and previews, with the weights as they are and averaged."""
