@@ -82,3 +82,17 @@ def test_a_picture_is_its_seed_and_its_prompt_in_any_batch(
         assert torch.equal(drawn(rows), whole[rows])
     for batch in (3, 8, 13):
         assert torch.equal(drawn(list(range(19)), batch), whole)
+
+
+def test_a_few_are_filled_up_only_where_that_is_asked_for_in_films_too() -> None:
+    model, sizes = lively("unet"), []
+    model.denoiser.network.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    asked: dict[str, Any] = {"guidance_scale": 1.0, "prompt": "cat"}
+    for exact, rows in ((None, 1), (True, BLOCK), (False, 1)):
+        sizes.clear()
+        picture = model.sample(1, exact=exact, **asked)
+        *_, last = model.film([0], exact=exact, **asked)
+        assert set(sizes) == {rows} and torch.equal(last[1], picture)
+    sizes.clear()
+    model.sample(4, **asked)
+    assert set(sizes) == {BLOCK}

@@ -24,6 +24,11 @@ FEW = 4
 as long."""
 
 
+def pays(count: int) -> bool:
+    """Whether blocks are filled for so many samples where nobody says."""
+    return count >= FEW
+
+
 class Filled:
     """A denoiser of numbers whose batch is filled up to whole blocks with its last sample, and its belief cut back."""
 

@@ -20,7 +20,7 @@ from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit
 from carrara.errors import InputError
-from carrara.filling import FEW
+from carrara.filling import pays
 from carrara.grids import Grids
 from carrara.guidance import parted
 from carrara.kinds import DIFFUSION, FORMAT, check_kind
@@ -127,7 +127,7 @@ class Model:
         """What `sample` gives, once it is planned: a batch at a time."""
         if batch < 1:
             raise InputError(f"a batch of {batch} samples is not possible; use 1 or more")
-        made, exact = [], len(seeds) >= FEW if exact is None else exact
+        made, exact = [], pays(len(seeds)) if exact is None else exact
         for first in range(0, len(seeds), batch):
             rows = slice(first, first + batch)
             for step in self.walk(seeds[rows], part(cond, rows), sampling, edit and edit.rows(rows), exact):
@@ -144,14 +144,18 @@ class Model:
         start: Any = None,
         strength: float | None = None,
         mask: Tensor | None = None,
+        exact: bool | None = None,
         **wishes: Any,
     ) -> Iterator[tuple[float, Any, Any]]:
-        """(t, x_t, the x0 believed at t) for each step, both decoded to pictures or texts; last (0, x_0, x_0)."""
+        """(t, x_t, the x0 believed at t) for each step, both decoded to pictures or texts; last (0, x_0, x_0).
+
+        x_0 is what `sample` gives, `exact` as there.
+        """
         sampling, cond = self.plan(len(seeds), wishes)
         edit = self.edit(len(seeds), start, strength, mask)
         process, decode = self.denoiser.process, self.codec.decode
         x = sampling.begin(process, self.codec.shape(self.shape), Streams(seeds), edit)
-        for step in self.walk(seeds, cond, sampling, edit):
+        for step in self.walk(seeds, cond, sampling, edit, pays(len(seeds)) if exact is None else exact):
             yield float(step.t), decode(process.shown(x.cpu(), step.t)), decode(step.belief.preview.cpu())
             x = step.x
         yield 0.0, decode(x.cpu()), decode(x.cpu())

@@ -155,25 +155,35 @@ def sample(
     asked = wishes(model, steps, sampler, times, guidance_scale, eta, threshold, *guidance, draw)
     begun = read_start(model, start, strength, mask)
     own = seeds_asked(seeds)
-    count = counted(len(own) if own and n is None else 2 if between and n is None else n, begun, *several(texts))
+    count = counted(usual(own, between) if n is None else n, begun, *several(texts))
     job = planned(model, count, label or [], own or seed, batch, asked | words_of(model, count, texts), begun)
     if between is not None:
-        check_unfilmed(gif or html)
-        job = spread(job, between)
+        job = spread(unfilmed(job, gif or html), between)
     target = destination(out, f"{model.recipe.name}-{job.seeds[0]}", job.medium, overwrite)
     film = film_file({".gif": gif, ".html": html}, job.medium, overwrite)
     voice.say(f"model       {path}: {described(model, job.sampling, job.strength)}; {in_words(threads)}")
     for line in (*with_backend(model), *(() if begun is None else begun.said())):
         voice.say(line)
-    clock = time.perf_counter()
-    with voice.counting() as report:
-        made = put(target, batches(job, report), job, path)
-        seconds = time.perf_counter() - clock
-        if film is not None:
-            put_film(film, job, report)
+    made, seconds = drawn(job, target, film, path, voice)
     if made is not None:
         voice.say(f"\n{job.medium.printed(made, job.notes())}")
     tell(voice, job, path, {"out": target, "film": film, "made": made}, seconds, threads)
+
+
+def drawn(job: Job, target: Path | None, film: Path | None, model: Path, voice: Voice) -> tuple[Any, float]:
+    """Samples and writes; what is written nowhere, and the seconds that sampling took, the film's apart."""
+    clock = time.perf_counter()
+    with voice.counting() as report:
+        made = put(target, batches(job, report), job, model)
+        seconds = time.perf_counter() - clock
+        if film is not None:
+            put_film(film, job, report)
+    return made, seconds
+
+
+def usual(seeds: list[int] | None, between: int | None) -> int | None:
+    """How many samples are meant where nobody says: one a seed, or the two ends of a way; None where neither is given."""
+    return len(seeds) if seeds else None if between is None else 2
 
 
 def counted(n: int | None, start: Start | None, texts: int, what: str) -> int:
@@ -203,14 +213,14 @@ def planned(
     start: Start | None = None,
 ) -> Job:
     """The Job; raises InputError for whatever cannot be done, before anything is. `seed`: the first, or that of each sample."""
-    from carrara.filling import FEW
+    from carrara.filling import pays
     from carrara.model import seeds_of
 
     seeds = seeds_of(n, 0, seed) if isinstance(seed, list) else seeds_of(n, seed, None)
     labels = labels_of(model, n, label)
     sampling, cond = model.plan(n, asked if labels is None else {**asked, "label": labels})
     edit = None if start is None else model.edit(n, **start.wishes(n))
-    exact = isinstance(seed, list) or n >= FEW
+    exact = isinstance(seed, list) or pays(n)
     return Job(model, seeds, labels, sampling, cond, asked, batch, start, edit, exact)
 
 
@@ -259,10 +269,11 @@ def film_file(asked: dict[str, Path | None], medium: Medium, overwrite: bool) ->
     return None if found is None else fresh_file(found, f"--{medium.films[1:]}", medium.films, overwrite)
 
 
-def check_unfilmed(film: Path | None) -> None:
-    """Raises InputError for a film of samples between others."""
+def unfilmed(job: Job, film: Path | None) -> Job:
+    """The Job. Raises InputError where a film is asked for, of samples between others."""
     if film is not None:
         raise InputError("--between writes a strip of its pictures, not a film of how they are made; leave out --gif")
+    return job
 
 
 def described(model: Model, sampling: Sampling, strength: float = 1.0) -> str:

@@ -98,7 +98,9 @@ def put_film(path: Path, job: Job, report: Report) -> None:
     label: dict[str, Any] = {} if job.labels is None else {"label": job.labels[: len(seeds)]}
     start = {} if job.start is None else job.start.wishes(len(seeds))
     frames = []
-    for frame in job.model.film(seeds, **{**job.wishes, **first(job.wishes, len(seeds))}, **label, **start):
+    for frame in job.model.film(
+        seeds, exact=job.exact, **{**job.wishes, **first(job.wishes, len(seeds))}, **label, **start
+    ):
         frames.append(frame)
         report("filming", len(frames), max(len(frames), job.steps + 1))
     heads = [head(note) for note in job.notes()[: len(seeds)]]
