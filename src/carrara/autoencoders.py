@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -14,13 +15,13 @@ from carrara import __version__, files, tensors
 from carrara.errors import InputError
 from carrara.kinds import FORMAT, check_kind
 from carrara.model import DESCRIPTION, WEIGHTS, model_folder
-from carrara.recipe import Recipe
+from carrara.recipe import Recipe, check
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass
-class AutoencoderModel(Generic[Network]):
+class AutoencoderModel(ABC, Generic[Network]):
     """A network that leaves little of pictures and makes them again, and what is known of it."""
 
     recipe: Recipe
@@ -56,17 +57,17 @@ class AutoencoderModel(Generic[Network]):
         """Takes what `weights` had when they were saved there. Raises InputError where they are another model's."""
         self.network.load_state_dict(tensors.fitting(path, self.weights()))
 
+    @abstractmethod
     def again(self, media: Tensor) -> Tensor:
         """What pictures uint8 (B, C, H, W) are once they have gone through it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def figures(self, media: Tensor) -> dict[str, float]:
         """How much it leaves of pictures, uint8 (B, C, H, W)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def card(self) -> str:
         """The model card, in Markdown."""
-        raise NotImplementedError
 
     def save(self, folder: str | Path) -> None:
         """Writes the model folder, whole or not at all: weights, description, card, and a manifest of their hashes."""
@@ -80,6 +81,9 @@ class AutoencoderModel(Generic[Network]):
         files.write(folder / "README.md", self.card())
 
 
+Found = TypeVar("Found", bound=AutoencoderModel[Any])
+
+
 def whole(path: str | Path) -> Path:
     """The model folder in a folder of a model or of a finished run, compared with its hashes. Nothing is ever fetched.
 
@@ -90,11 +94,18 @@ def whole(path: str | Path) -> Path:
     return folder
 
 
-def described(folder: Path, kind: str) -> Mapping[str, Any]:
-    """What a model folder's description says of a model of this kind. Raises InputError for another."""
-    about: Mapping[str, Any] = files.read_json(folder / DESCRIPTION)
+def restored(folder: Path, kind: str, build: Callable[[Recipe, Sequence[int]], Found]) -> Found:
+    """The model of this kind whose files are in this folder, which somebody else has compared with their hashes.
+
+    Raises InputError for a model of another kind.
+    """
+    about = files.read_json(folder / DESCRIPTION)
     check_kind(about, folder, kind)
-    return about
+    model = build(check(about["recipe"]), about["shape"])
+    model.restore(folder / WEIGHTS)
+    model.network.eval()
+    model.facts = about["facts"]
+    return model
 
 
 def check_pictures(media: Tensor, name: str, channels: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ class Sizes:
     bytes: int
 
 
-class TextCodec:
+class TextCodec(ABC):
     """Texts as ids, int64 (B, length) from 0 to vocab − 1, of which the last, `end`, ends a text and pads.
 
     length: the tokens of a window. layout: packed, for texts one after another, each followed by an end token, cut into
@@ -70,9 +71,9 @@ class TextCodec:
         """How many tokens there are; ids from there on, a mask, decode to a placeholder."""
         return len(self.pieces) + 1
 
+    @abstractmethod
     def tokens(self, text: str) -> npt.NDArray[Any]:
         """The tokens of a text, any integers (n,), no end token. Raises InputError for what the codec does not know."""
-        raise NotImplementedError
 
     def check(self, prompt: str) -> None:
         """Raises InputError for the first character of a prompt that the codec does not know, PLACEHOLDER aside, with its place."""
@@ -197,7 +198,7 @@ class TextCodec:
         options = {**self.making(), "length": self.length, "layout": self.layout}
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode() + b"\n" + self.state()).hexdigest()
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> None:  # noqa: B027 - most have none
         """Writes the codec's state into a folder; nothing where it has none."""
 
     def restore(self, folder: Path) -> Self:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self
 
 import torch
 from torch import Tensor
 
-from carrara.autoencoders import AutoencoderModel
+from carrara.autoencoders import Found
 from carrara.errors import InputError
 from carrara.model import DESCRIPTION
 
-Found = TypeVar("Found", bound=AutoencoderModel[Any])
 
-
-class Trained(Generic[Found]):
+class Trained(ABC, Generic[Found]):
     """uint8 pictures (B, C, H, W) as what the autoencoder in a run or model folder makes of them, and back.
 
     The folder is read when it is first needed; a model that was saved has a copy of it, and does not need it again.
@@ -32,13 +31,13 @@ class Trained(Generic[Found]):
         """`model`: the folder of an autoencoder's run, or its model folder."""
         self.folder = model
 
+    @abstractmethod
     def load(self, folder: Path) -> Found:
         """The autoencoder in a model folder, or in that of a finished run."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, folder: Path) -> Found:
         """The autoencoder whose files are in this folder, which somebody else has compared with their hashes."""
-        raise NotImplementedError
 
     @cached_property
     def model(self) -> Found:
@@ -61,13 +60,13 @@ class Trained(Generic[Found]):
         """The SHA-256 (hex) of the autoencoder: what was trained on what it makes knows no other's."""
         return self.model.sha256
 
+    @abstractmethod
     def encode(self, media: Tensor) -> Tensor:
         """x0 of uint8 pictures (B, C, H, W). Raises InputError for other pictures than the autoencoder's."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, x0: Tensor) -> Tensor:
         """uint8 pictures of x0."""
-        raise NotImplementedError
 
     def identity(self) -> str:
         """The autoencoder's hash: what it makes is nobody else's."""

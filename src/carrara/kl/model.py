@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from carrara import __version__, tensors
-from carrara.autoencoders import AutoencoderModel, check_pictures, described, told, whole
+from carrara.autoencoders import AutoencoderModel, check_pictures, restored, told, whole
 from carrara.codecs.pixels import Pixels
 from carrara.errors import InputError
 from carrara.evaluation.fidelity import fidelity
 from carrara.kinds import KL
 from carrara.kl.bottleneck import Scaling
 from carrara.kl.tiles import Tiles, tiled
-from carrara.model import WEIGHTS, evaluating
+from carrara.model import evaluating
 from carrara.networks.variational import Variational
-from carrara.recipe import Recipe, check
+from carrara.recipe import Recipe
 
 SLICE = 64 * 64 * 64
 """Pixels that are computed at once, of as many whole pictures as have no more, or of one."""
@@ -179,12 +179,7 @@ def load(path: str | Path) -> KlModel:
 
 def read(folder: Path) -> KlModel:
     """The KlModel whose files are in this folder, which somebody else has compared with their hashes."""
-    about = described(folder, KL)
-    model = build(check(about["recipe"]), about["shape"])
-    model.restore(folder / WEIGHTS)
-    model.network.eval()
-    model.facts = about["facts"]
-    return model
+    return restored(folder, KL, build)
 
 
 def _multiples(side: int, factor: int) -> list[int]:

@@ -8,6 +8,7 @@ What stands in the middle, and what that costs, each kind of autoencoder says fo
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -62,7 +63,7 @@ class Missing:
         )
 
 
-class Reconstruction:
+class Reconstruction(ABC):
     """The network of an AutoencoderModel as a player, and a critic of what it leaves of pictures as another, where asked for."""
 
     sections: ClassVar[frozenset[str]] = frozenset({"data", "trainable", "training"})
@@ -85,15 +86,15 @@ class Reconstruction:
         self.memory: nn.Module = nn.Module()
         self.facts: Mapping[str, Any] = {}
 
+    @abstractmethod
     def through(self, x: Tensor, start: int) -> tuple[Tensor, Tensor | None]:
         """(y, cost) of the run's images from number `start` on, x (B, C, H, W) from −1 to 1: what they are once they have gone
         through the network, float32, and what the middle costs beside what is missed, (B,), None for nothing.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def quietly(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(y, parts) of held-out pictures x: the same without chance, and what the middle costs by name, (B,); `cost` counts."""
-        raise NotImplementedError
 
     def loss(self, player: str, start: int, count: int) -> Tensor:
         """Of the run's images number start … start + count − 1, (count,): what the autoencoder misses, or how badly the critic

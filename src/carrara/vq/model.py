@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from carrara import __version__
-from carrara.autoencoders import AutoencoderModel, described, told, whole
+from carrara.autoencoders import AutoencoderModel, restored, told, whole
 from carrara.codecs.pixels import Pixels
 from carrara.errors import InputError
 from carrara.kinds import VQ
-from carrara.model import WEIGHTS, evaluating
+from carrara.model import evaluating
 from carrara.networks.autoencoder import Autoencoder
-from carrara.recipe import Recipe, check
+from carrara.recipe import Recipe
 from carrara.vq.figures import fidelity
 
 BATCH = 64
@@ -120,9 +120,4 @@ def load(path: str | Path) -> VqModel:
 
 def read(folder: Path) -> VqModel:
     """The VqModel whose files are in this folder, which somebody else has compared with their hashes."""
-    about = described(folder, VQ)
-    model = build(check(about["recipe"]), about["shape"])
-    model.restore(folder / WEIGHTS)
-    model.network.eval()
-    model.facts = about["facts"]
-    return model
+    return restored(folder, VQ, build)
