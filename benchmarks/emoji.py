@@ -52,14 +52,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("-n", type=int, help="captions of each side; by default all held-out ones")
-    parser.add_argument("--features", default="inception", help="whose features the Fréchet distance compares")
-    parser.add_argument("--runs", type=Path, default=Path("runs/text-to-image"), help="where everything is kept")
-    parser.add_argument(
-        "--clip", type=Path, default=Path("runs/clip-emoji"), help="the judge's run, made where it is not"
-    )
+    parser = prompted.parser(__doc__, 30.0, "runs/text-to-image")
     parser.add_argument("--latent", type=Path, help="the run of a model of latents, told the same captions")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     return parser.parse_args()

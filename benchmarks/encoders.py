@@ -61,14 +61,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=15.0, help="of training, each")
-    parser.add_argument("-n", type=int, help="captions asked for; by default all held-out ones")
-    parser.add_argument("--features", default="inception", help="whose features the Fréchet distance compares")
-    parser.add_argument("--runs", type=Path, default=Path("runs/encoders"), help="where everything is kept")
-    parser.add_argument(
-        "--clip", type=Path, default=Path("runs/clip-emoji"), help="the judge's run, made where it is not"
-    )
+    parser = prompted.parser(__doc__, 15.0, "runs/encoders")
     parser.add_argument("--chart", type=Path, default=CHART)
     return parser.parse_args()
 

@@ -6,6 +6,7 @@ Whole networks, the default ones: the training step as `carrara train` takes it,
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -130,8 +131,7 @@ def figures(rates: Mapping[str, Spread], batch: int) -> dict[str, Any]:
 
 def over(ours: Spread, theirs: Spread) -> float:
     """The median of the rounds' ratios."""
-    ratios = sorted(a / b for a, b in zip(ours.each, theirs.each, strict=True))
-    return float(f"{ratios[len(ratios) // 2]:.4g}")
+    return float(f"{statistics.median(a / b for a, b in zip(ours.each, theirs.each, strict=True)):.4g}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ them, and real pictures under their own captions are not always right either: bo
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,19 @@ NOTES = {
     "clip": "the judge",
     "clip_sha256": "its weights; it has seen training captions with their pictures, no held-out ones, and reads with MiniLM",
 }
+
+
+def parser(doc: str | None, minutes: float, runs: str) -> argparse.ArgumentParser:
+    """What every benchmark of captions can be asked."""
+    made = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+    made.add_argument("--minutes", type=float, default=minutes, help="of training, each")
+    made.add_argument("-n", type=int, help="captions of each side; by default all held-out ones")
+    made.add_argument("--features", default="inception", help="whose features the Fréchet distance compares")
+    made.add_argument("--runs", type=Path, default=Path(runs), help="where everything is kept")
+    made.add_argument(
+        "--clip", type=Path, default=Path("runs/clip-emoji"), help="the judge's run, made where it is not"
+    )
+    return made
 
 
 @dataclass(frozen=True)
