@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pooled import Pooled
 from torch import Tensor
-from torch.nn import functional as F
 
 from carrara.evaluation import reconstructions as report
 from carrara.kl.model import KlModel, load
@@ -29,19 +29,10 @@ LATENT = [
 ]
 
 
-class Cheap:
-    """Features that cost nothing: the pictures, averaged to four by four."""
-
-    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def features() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "FEATURES", Cheap())
+        patch.setattr(report, "FEATURES", Pooled())
         yield
 
 
@@ -76,7 +67,7 @@ def test_its_report_shows_what_is_left_beside_the_floor(trained: tuple[Path, Any
     for title in ("Reconstructions", "Held-out pictures", "Training", "Data", "How it was made"):
         assert f">{title}</h2>" in page
     for words in (
-        "cheap@4",
+        "pooled@4",
         "Structural similarity",
         "once it was latents",
         "4×4×4 latents",

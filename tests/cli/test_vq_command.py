@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
+from pooled import Pooled
 
 from carrara.errors import MissingExtra
 from carrara.evaluation import reconstructions as report
@@ -26,19 +25,10 @@ CHANGES = [
 WORDS = ["train", "vq-fashion", *(word for change in CHANGES for word in ("--set", change)), "--images", "96"]
 
 
-class Cheap:
-    """Features that cost nothing: the pictures, averaged to four by four."""
-
-    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
-
-
 @pytest.fixture(scope="module", autouse=True)
 def features() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "FEATURES", Cheap())
+        patch.setattr(report, "FEATURES", Pooled())
         yield
 
 
@@ -61,7 +51,9 @@ def test_its_report_shows_what_is_left_beside_the_floor(trained: tuple[Path, Any
     for title in ("Reconstructions", "Held-out pictures", "Training", "Data", "How it was made"):
         assert f">{title}</h2>" in page
     assert (
-        "cheap@4" in page and "Perplexity of words" in page and "http://" not in page.replace("http://www.w3.org", "")
+        "pooled@4" in page
+        and "Perplexity of words" in page
+        and "http://" not in page.replace("http://www.w3.org", "")
     )
     (found,) = json.loads((folder / "figures.json").read_text())
     assert found["n"] == found["reconstruction_frechet"]["n"] == 360

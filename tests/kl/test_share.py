@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from pooled import Pooled
 from torch import Tensor
-from torch.nn import functional as F
 
 from carrara.data import Dataset, load
 from carrara.errors import InputError
@@ -23,15 +23,6 @@ RECIPE: dict[str, Any] = {
     "data": {"kind": "digits"},
     "trainable": {"kind": "kl", "channels": 3, "width": 8, "depth": 1},
 }
-
-
-class Cheap:
-    """Features that cost nothing: the pictures, averaged to four by four."""
-
-    name, dim, sha256, resizer = "cheap@4", 16, "0" * 64, "area"
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(images.float(), 4).mean(1).flatten(1)
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +48,9 @@ def test_samples_that_are_reconstructions_leave_nothing_to_the_generation_model(
     made = model(tmp_path / "kl", digits, {"kind": "kl", "model": str(tmp_path / "kl")})
     real: Tensor = heldout(digits, 360)[:360]
     codec: Any = made.codec
-    found = share(made, digits, codec.model.again(real), Cheap())
+    found = share(made, digits, codec.model.again(real), Pooled())
     assert found.n == 360 and found.floor < found.reconstructions == found.samples and found.of_autoencoder == 1
-    worse = share(made, digits, torch.zeros(400, 1, 8, 8, dtype=torch.uint8), Cheap())
+    worse = share(made, digits, torch.zeros(400, 1, 8, 8, dtype=torch.uint8), Pooled())
     assert worse.n == 360 and worse.reconstructions == found.reconstructions and worse.samples != found.samples
     assert worse.as_dict()["of_autoencoder"] == worse.of_autoencoder
     assert rates(codec.model, real[:8], 1).keys() == {"encode_images_per_s", "decode_images_per_s"}
@@ -70,4 +61,4 @@ def test_a_model_of_pixels_has_no_such_share(tmp_path: Path, digits: Dataset) ->
     with pytest.raises(
         InputError, match="has no autoencoder of which a share could be measured; its codec is 'pixels'"
     ):
-        share(model(tmp_path / "kl", digits, {"kind": "pixels"}), digits, torch.zeros(4, 1, 8, 8), Cheap())
+        share(model(tmp_path / "kl", digits, {"kind": "pixels"}), digits, torch.zeros(4, 1, 8, 8), Pooled())

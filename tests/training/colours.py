@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
-from small import CONTENT, stepped
+from small import CONTENT, Runs
 
 from carrara.data import Dataset, Split
-from carrara.recipe import changed, check
-from carrara.training.budget import Asked
-from carrara.training.run import Run
 
 SHADES = {"black": 0, "grey": 110, "white": 255, "": 60}
 
@@ -24,8 +18,10 @@ def colours() -> Dataset:
     return Dataset("colours", (), split, split, "c" * 64, "none", "made here")
 
 
-def trained(folder: Path, images: int, changes: Sequence[str]) -> Run:
-    """The run, to its end."""
-    condition = {"kind": "text", "encoder": "bytes", "length": 6, "dropout": 0.3}
-    content = {**CONTENT, "data": {"kind": "colours:colours"}, "condition": condition}
-    return stepped(Run(check(changed(content, changes)), folder, Asked(images=images)))
+trained = Runs(
+    {
+        **CONTENT,
+        "data": {"kind": "colours:colours"},
+        "condition": {"kind": "text", "encoder": "bytes", "length": 6, "dropout": 0.3},
+    }
+).trained

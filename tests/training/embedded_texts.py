@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from small import BATCH, stepped
+from small import TRAINING, Runs
 
 from carrara.data import Dataset, Split
 from carrara.data.documents import Documents
-from carrara.recipe import Recipe, changed, check
-from carrara.training.budget import Asked
-from carrara.training.run import Run
 
 LENGTH, WIDTH = 8, 4
 CONTENT: dict[str, Any] = {
@@ -32,17 +28,11 @@ CONTENT: dict[str, Any] = {
     "prediction": {"kind": "x0"},
     "weight": {"kind": "x0"},
     "train_times": {"kind": "log_normal", "mean": 0.0, "std": 1.0},
-    "training": {
-        "batch": BATCH,
-        "warmup_images": 64,
-        "previews": 2,
-        "checkpoint_s": 0,
-        "precision": "float32",
-        "kernels": "native",
-        "keep": 3,
-    },
+    "training": TRAINING,
     "sampling": {"sampler": "ancestral", "steps": 3},
 }
+RUNS = Runs(CONTENT)
+recipe, opened, trained = RUNS.recipe, RUNS.opened, RUNS.trained
 WORDS = ("abba", "cab", "bacca", "deed", "fade", "bead", "cafe", "dad")
 
 
@@ -56,16 +46,3 @@ def lines() -> Dataset:
 
 def split(texts: Sequence[str]) -> Split:
     return Split(Documents.of(list(texts)), np.zeros(len(texts), np.int64))
-
-
-def recipe(*changes: str) -> Recipe:
-    return check(changed(CONTENT, changes))
-
-
-def opened(folder: Path, images: int = 160, changes: Sequence[str] = ()) -> Run:
-    return Run(recipe(*changes), folder, Asked(images=images))
-
-
-def trained(folder: Path, images: int = 160, changes: Sequence[str] = (), steps: int | None = None) -> Run:
-    """A run after so many steps, its generator closed as by a process that ends; None: to its end."""
-    return stepped(opened(folder, images, changes), steps)

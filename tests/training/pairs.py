@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from small import stepped
+from small import Runs
 
 from carrara.data.dataset import Dataset, Split
-from carrara.recipe import Recipe, changed, check
-from carrara.training.budget import Asked
-from carrara.training.run import Run
 
 COLOURS = {
     "black": (0, 0, 0), "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0),
@@ -36,6 +32,8 @@ CONTENT: dict[str, Any] = {
         "keep": 3,
     },
 }
+RUNS = Runs(CONTENT)
+recipe, opened, trained = RUNS.recipe, RUNS.opened, RUNS.trained
 
 
 def pairs(captioned: bool = True) -> Dataset:
@@ -56,16 +54,3 @@ def pairs(captioned: bool = True) -> Dataset:
 def split(found: Sequence[tuple[np.ndarray, str]], captioned: bool) -> Split:
     media, captions = zip(*found, strict=True)
     return Split(np.stack(media), np.zeros(len(media), np.int64), tuple(captions) if captioned else None)
-
-
-def recipe(*changes: str) -> Recipe:
-    return check(changed(CONTENT, changes))
-
-
-def opened(folder: Path, images: int = 160, changes: Sequence[str] = ()) -> Run:
-    return Run(recipe(*changes), folder, Asked(images=images))
-
-
-def trained(folder: Path, images: int = 160, changes: Sequence[str] = (), steps: int | None = None) -> Run:
-    """A run after so many steps, its generator closed as by a process that ends; None: to its end."""
-    return stepped(opened(folder, images, changes), steps)

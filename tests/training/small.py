@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,35 +21,44 @@ from carrara.training.run import CHECKPOINTS, MODEL, Run
 from carrara.training.settings import Training
 
 BATCH = 16
+TRAINING: dict[str, Any] = {
+    "batch": BATCH,
+    "warmup_images": 64,
+    "previews": 2,
+    "checkpoint_s": 0,
+    "precision": "float32",
+    "kernels": "native",
+    "keep": 3,
+}
 CONTENT: dict[str, Any] = {
     "name": "small",
     "seed": 3,
     "data": {"kind": "digits"},
     "network": {"kind": "unet", "width": 8, "depth": 1, "dropout": 0.1},
-    "training": {
-        "batch": BATCH,
-        "warmup_images": 64,
-        "previews": 2,
-        "checkpoint_s": 0,
-        "precision": "float32",
-        "kernels": "native",
-        "keep": 3,
-    },
+    "training": TRAINING,
     "sampling": {"sampler": "euler", "steps": 2},
 }
 
 
-def recipe(*changes: str) -> Recipe:
-    return check(changed(CONTENT, changes))
+@dataclass(frozen=True)
+class Runs:
+    """Runs of one small recipe, changed here and there."""
+
+    content: dict[str, Any]
+
+    def recipe(self, *changes: str) -> Recipe:
+        return check(changed(self.content, changes))
+
+    def opened(self, folder: Path, images: int = 160, changes: Sequence[str] = (), **options: Any) -> Run:
+        return Run(self.recipe(*changes), folder, Asked(images=images), **options)
+
+    def trained(self, folder: Path, images: int = 160, changes: Sequence[str] = (), steps: int | None = None) -> Run:
+        """A run after so many steps, its generator closed as by a process that ends; None: to its end."""
+        return stepped(self.opened(folder, images, changes), steps)
 
 
-def opened(folder: Path, images: int = 160, changes: Sequence[str] = (), **options: Any) -> Run:
-    return Run(recipe(*changes), folder, Asked(images=images), **options)
-
-
-def trained(folder: Path, images: int = 160, changes: Sequence[str] = (), steps: int | None = None) -> Run:
-    """A run after so many steps, its generator closed as by a process that ends; None: to its end."""
-    return stepped(opened(folder, images, changes), steps)
+RUNS = Runs(CONTENT)
+recipe, opened, trained = RUNS.recipe, RUNS.opened, RUNS.trained
 
 
 def stepped(run: Run, steps: int | None = None) -> Run:

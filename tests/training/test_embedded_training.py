@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
+import embedded_texts
 import pytest
 import torch
 from embedded_texts import CONTENT, LENGTH, WIDTH, opened, trained
-from rank_embedded import CHANGES, IMAGES
 from small import BATCH, differing, files_of, metrics, state
 from torch import Tensor
+from two import equal_to_one
 
 import carrara
 from carrara import files, tensors
@@ -193,18 +190,4 @@ def test_what_does_not_go_together_is_refused(name: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, str(Path(__file__).with_name("rank_embedded.py")), str(tmp_path / "run"), str(tmp_path)]
-    ranks = [subprocess.Popen(words, env={**os.environ, **place, "RANK": str(rank)}) for rank in (0, 1)]
-    assert [rank.wait(120) for rank in ranks] == [0, 0]
-    first, second = (tensors.load(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
-    assert differing(first, second) == []
-    whole = state(trained(tmp_path / "alone", IMAGES, CHANGES))
-    assert "weight table.weight" in whole
-    for key, value in whole.items():
-        torch.testing.assert_close(
-            first[key], value, rtol=1e-4, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}"
-        )
+    assert "weight table.weight" in equal_to_one(embedded_texts, tmp_path, 128)
