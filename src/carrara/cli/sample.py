@@ -272,7 +272,9 @@ def film_file(asked: dict[str, Path | None], medium: Medium, overwrite: bool) ->
 def unfilmed(job: Job, film: Path | None) -> Job:
     """The Job. Raises InputError where a film is asked for, of samples between others."""
     if film is not None:
-        raise InputError("--between writes a strip of its pictures, not a film of how they are made; leave out --gif and --html")
+        raise InputError(
+            "--between writes a strip of its pictures, not a film of how they are made; leave out --gif and --html"
+        )
     return job
 
 
