@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from carrara.training.muon import Muon
 from carrara.training.settings import Training
 
 
@@ -25,7 +26,7 @@ class Optimiser:
             decay = settings.weight_decay
             self.rules.append(torch.optim.AdamW(rest, settings.lr, settings.betas, weight_decay=decay, fused=True))
         if flat:
-            self.rules.append(_muon(flat, settings))
+            self.rules.append(Muon(flat.values(), settings.lr, settings.weight_decay))
 
     def step(self, lr: float) -> None:
         """Moves all parameters by the gradients in them."""
@@ -75,12 +76,3 @@ def matrices(player: nn.Module) -> dict[str, nn.Parameter]:
         name: p for name, p in player.named_parameters() if p.ndim > 1 and p.is_contiguous() and id(p) not in embedded
     }
     return {name: nn.Parameter(p.detach().flatten(1)) for name, p in list(named.items())[:-1]}
-
-
-def _muon(flat: Mapping[str, nn.Parameter], settings: Training) -> torch.optim.Optimizer:
-    """Muon whose steps are as long as AdamW's, so that one learning rate does for both.
-
-    Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024; the length: Liu et al., Muon is Scalable
-    for LLM Training, 2025, section 2.2.
-    """
-    return torch.optim.Muon(flat.values(), settings.lr, settings.weight_decay, adjust_lr_fn="match_rms_adamw")
