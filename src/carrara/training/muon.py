@@ -10,7 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 ROUNDS = 3
 """Polynomials, one after the other, that make a matrix orthogonal."""
@@ -56,10 +56,11 @@ class Muon(torch.optim.Optimizer):
         gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
         buffers = [self._remembered(matrix) for matrix in matrices]
         torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, buffers, group["momentum"])
-        steps = orthogonal(torch.stack(list(ahead))).to(matrices[0].dtype).unbind()
+        ahead = torch.stack(gradients).lerp_(torch.stack(buffers), group["momentum"])
+        steps = orthogonal(ahead).to(matrices[0].dtype).unbind()
         length = LENGTH * math.sqrt(max(matrices[0].shape))
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(matrices, steps, alpha=-group["lr"] * length)
 
     def _remembered(self, matrix: Tensor) -> Tensor:
@@ -85,10 +86,11 @@ def orthogonal(matrices: Tensor, rounds: int = ROUNDS, least: float = LEAST) -> 
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonal(matrices.mT, rounds, least).mT
-    x = nn.functional.normalize(matrices.flatten(1), dim=1).view_as(matrices).bfloat16()
-    gram = x @ x.mT
-    bound = gram.float().flatten(1).norm(dim=1).clamp(min=1e-9)[:, None, None]
-    x, gram = (x / bound.sqrt()).bfloat16(), (gram / bound).bfloat16()
+    x = matrices.bfloat16()
+    norm = x.flatten(1).norm(dim=1, dtype=torch.float32).clamp(min=1e-18)[:, None, None]
+    gram = (x @ x.mT) / norm**2
+    bound = gram.flatten(1).norm(dim=1).clamp(min=1e-9)[:, None, None]
+    x, gram = x * (1 / (norm * bound.sqrt())).bfloat16(), (gram / bound).bfloat16()
     for turn, (a, b, c) in enumerate(polynomials(rounds, least)):
         gram = x @ x.mT if turn else gram
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
