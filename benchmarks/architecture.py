@@ -1,7 +1,7 @@
-"""Which network makes the best pictures of a minute's training: widths, depths, stems and patches, side by side.
+"""What makes the best pictures of a minute's training: widths, depths, stems, patches and optimisers, side by side.
 
 `make bench-architecture`. As in benchmarks.quality, the rate of each candidate is measured first, on the idle machine, and kept;
-from then on a minute is so many images. Each candidate is a recipe but for its network, trained for MINUTES, sampled by the
+from then on a minute is so many images. Each candidate is a recipe with its changes, trained for MINUTES, sampled by the
 recipe's sampler, and measured by the one Fréchet distance. Stopped and started again, it goes on where it was.
 """
 
@@ -25,24 +25,24 @@ from carrara.training.run import dataset_of
 
 OWN: dict[str, Computing] = {precision: Computing(precision, "native") for precision in PRECISIONS}
 """What candidates compute in: our own kernels."""
+ADAMW = {"training.optimiser": "adamw", "training.lr": 0.001}
 CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
     "unet": ("fashion", {}),
-    "unet, width 48": ("fashion", {"width": 48}),
-    "unet, width 96": ("fashion", {"width": 96}),
-    "unet, depth 1": ("fashion", {"depth": 1}),
-    "unet, depth 3": ("fashion", {"depth": 3}),
-    "unet, heads of 32": ("fashion", {"head_width": 32}),
-    "unet, no stem, width 32": ("fashion", {"fold": 1, "width": 32}),
-    "unet, stem of 4×4, width 128": ("fashion", {"fold": 4, "width": 128}),
-    "unet, growth 4": ("fashion", {"growth": 4}),
-    "unet, growth 4, width 48": ("fashion", {"growth": 4, "width": 48}),
+    "unet, AdamW": ("fashion", ADAMW),
+    "unet, batch 128": ("fashion", {"training.batch": 128, "training.lr": 0.006}),
+    "unet, width 48": ("fashion", {"network.width": 48}),
+    "unet, width 96": ("fashion", {"network.width": 96}),
+    "unet, depth 1": ("fashion", {"network.depth": 1}),
+    "unet, depth 1, width 96": ("fashion", {"network.depth": 1, "network.width": 96}),
+    "unet, depth 3": ("fashion", {"network.depth": 3}),
+    "unet, no stem, width 32": ("fashion", {"network.fold": 1, "network.width": 32}),
+    "unet, stem of 4×4, width 128": ("fashion", {"network.fold": 4, "network.width": 128}),
     "dit": ("fashion-dit", {}),
-    "dit, width 384, depth 6": ("fashion-dit", {"width": 384, "depth": 6}),
-    "dit, width 192, depth 12": ("fashion-dit", {"width": 192, "depth": 12}),
-    "dit, patch 7, width 384": ("fashion-dit", {"patch": 7, "width": 384}),
-    "dit, patch 2, width 128": ("fashion-dit", {"patch": 2, "width": 128, "depth": 6}),
+    "dit, AdamW": ("fashion-dit", ADAMW),
+    "dit, width 384, depth 6": ("fashion-dit", {"network.width": 384, "network.depth": 6}),
+    "dit, patch 2, width 128": ("fashion-dit", {"network.patch": 2, "network.width": 128, "network.depth": 6}),
 }
-"""By name: the recipe and the options of its network that are changed."""
+"""By name: the recipe and what is changed of it."""
 NOTES = {
     "rows": "a candidate each: images are MINUTES at its own rate, that of its best round in its fastest precision",
     "minutes": "of training on the idle machine",
@@ -80,7 +80,7 @@ def arguments() -> argparse.Namespace:
 def words_of(name: str) -> list[str]:
     """The words after `carrara train` that make a candidate."""
     recipe, options = CANDIDATES[name]
-    return [recipe, *(word for key, value in options.items() for word in ("--set", f"network.{key}={value}"))]
+    return [recipe, *(word for key, value in options.items() for word in ("--set", f"{key}={value}"))]
 
 
 def row(

@@ -93,6 +93,9 @@ def main() -> None:
     keep_memory()
     dataset = dataset_of(read(recipe_of(args.data)))
     rates = rates_of.rates(dataset, args.runs / "rates.json", args.measure_rates)
+    if args.ours_was:
+        rates_of.ours_again(dataset, args.runs / "rates.json", args.ours_was)
+        rates = rates_of.rates(dataset, args.runs / "rates.json")
     n = min(args.n, len(dataset.heldout))
     plan = Plan(dataset, rates, args.runs / args.data, sorted(args.minutes), n)
     for entry in () if args.rates_only else plan.entries(args.only or [OURS, *CONTESTANTS], args.seeds):
@@ -113,6 +116,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/quality"), help="where everything is kept")
     parser.add_argument(
         "--measure-rates", action="store_true", help="measure the rates again: needs the idle machine"
+    )
+    parser.add_argument(
+        "--ours-was",
+        action="append",
+        default=[],
+        metavar="a.b=c",
+        help="our kept rate is of the recipe with this change: measure what it is now, both side by side, on the idle machine",
     )
     parser.add_argument("--rates-only", action="store_true", help="nothing is trained or sampled")
     return parser.parse_args()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,24 @@ def threads(count: int | None) -> int:
     if count is not None:
         torch.set_num_threads(count)
     return torch.get_num_threads()
+
+
+def ours_again(dataset: Dataset, path: Path, was: Sequence[str]) -> None:
+    """Keeps our rate as the recipe is now: the kept one, of the recipe with the changes `was`, times now over then, side by side.
+
+    So a rate stands beside its peers' though another machine measured them: what a change of ours costs there, it costs here.
+    """
+    kept = files.read_json(path)
+    rate = kept[dataset.name][OURS]
+    ways = {"then": read(recipe_of(dataset.name), list(was)), "now": read(recipe_of(dataset.name))}
+    steps = {name: partial(learner(recipe, dataset, WAYS[rate["mode"]]).step, None) for name, recipe in ways.items()}
+    spreads = interleaved(steps, 3 * ROUNDS)
+    ratio = statistics.median(now / then for now, then in zip(spreads["now"].each, spreads["then"].each, strict=True))
+    then = {
+        "changes": list(was),
+        "images_per_s": rate["images_per_s"],
+        "now_over_then": ratio,
+        "made": about.surroundings(),
+    }
+    rate |= {"images_per_s": float(f"{rate['images_per_s'] * ratio:.4g}"), "then": then}
+    files.write_json(path, kept)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from benchmarks.quality import names
 from benchmarks.quality_figures import figures, mean_of, ratio
+from benchmarks.rivals import rates
 from benchmarks.rivals.rates import fastest
 from benchmarks.timing import Spread, interleaved, rate
+
+from carrara import files
+from carrara.recipe import read
+from carrara.training.run import dataset_of
 
 
 def row(name: str, seed: int, frechet: float, minutes: float = 8.0) -> dict[str, object]:
@@ -72,3 +78,17 @@ def test_unknown_contestants_are_refused() -> None:
     assert names("carrara,diffusers") == ["carrara", "diffusers"]
     with pytest.raises(argparse.ArgumentTypeError, match="nobody"):
         names("nobody")
+
+
+def test_our_rate_elsewhere_becomes_what_a_change_costs_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more is taken from this machine than the ratio of the two ways, round by round."""
+    path = tmp_path / "rates.json"
+    others = {"diffusers": {"images_per_s": 7.0}}
+    files.write_json(path, {"digits": {"carrara": {"mode": "float32 torch", "images_per_s": 100.0}, **others}})
+    rounds = {"then": Spread(4.0, 2.0, 4.0, 3, (4.0, 2.0, 4.0)), "now": Spread(2.0, 1.0, 3.0, 3, (2.0, 1.0, 3.0))}
+    monkeypatch.setattr(rates, "interleaved", lambda steps, rounds_: {name: rounds[name] for name in steps})
+    rates.ours_again(dataset_of(read("digits")), path, ["training.optimiser=adamw"])
+    kept = files.read_json(path)["digits"]
+    assert kept["carrara"]["images_per_s"] == 50.0
+    assert kept["carrara"]["then"]["images_per_s"] == 100.0
+    assert kept["diffusers"] == others["diffusers"]
