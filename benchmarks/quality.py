@@ -12,10 +12,11 @@ of its own for each.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from torch import Tensor
 
 import carrara
 from benchmarks.quality_figures import NOTES, figures, picture
-from benchmarks.result import report
+from benchmarks.result import known, report
 from benchmarks.rivals import rates as rates_of
 from benchmarks.rivals.contestants import CONTESTANTS, OURS
 from benchmarks.rivals.ours import WAYS, recipe_of
@@ -100,8 +101,7 @@ def main() -> None:
     plan = Plan(dataset, rates, args.runs / args.data, sorted(args.minutes), n)
     for entry in () if args.rates_only else plan.entries(args.only or [OURS, *CONTESTANTS], args.seeds):
         finished(plan, entry)
-    entries = plan.entries([OURS, *CONTESTANTS], args.seeds)
-    concluded(plan, [entry for entry in entries if complete(entry.folder, n)], args.data)
+    concluded(plan, plan.entries([OURS, *CONTESTANTS], args.seeds), args.data)
 
 
 def arguments() -> argparse.Namespace:
@@ -184,15 +184,27 @@ def their_samples(plan: Plan, entry: Entry) -> Tensor:
 
 
 def concluded(plan: Plan, entries: Sequence[Entry], data: str) -> None:
-    """Measures the figures that are complete, draws and reports them."""
+    """Measures the figures that are complete, draws and reports them; beside them those that were reported before."""
     measure = yardstick(plan.dataset, plan.n)
-    rows = [row(plan, measure, entry) for entry in entries]
     name = "quality_per_minute" + ("" if data == DATA[0] else f"_{data}")
+    before = reported(known(name), measure)
+    found_rows = [
+        row(plan, measure, each) if complete(each.folder, plan.n) else before.get(each[:4]) for each in entries
+    ]
+    rows = [each for each in found_rows if each]
     found = figures(rows, max(plan.minutes))
     scale = {"floor": measure.floor, "ceiling": measure.ceiling, "n": plan.n, "reference": measure.reference}
     report(name, {**found, **scale, "data": data, "rates": plan.rates}, NOTES)
     if rows:
         picture(rows, measure, data)
+
+
+def reported(results: Mapping[str, Any], measure: Yardstick) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Figures of a report, perhaps another machine's, by all but the folder of their Entry; none if its scale is another."""
+    if not math.isclose(results.get("floor", math.nan), measure.floor, rel_tol=1e-4):
+        return {}
+    facts = ("contestant", "minutes", "seed", "images")
+    return {tuple(each[fact] for fact in facts): each for each in results["rows"]}
 
 
 def row(plan: Plan, measure: Yardstick, entry: Entry) -> dict[str, Any]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from benchmarks.quality import names
+from benchmarks.quality import names, reported
 from benchmarks.quality_figures import figures, mean_of, ratio
 from benchmarks.rivals import rates
 from benchmarks.rivals.rates import fastest
 from benchmarks.timing import Spread, interleaved, rate
 
 from carrara import files
+from carrara.evaluation.measure import Yardstick
 from carrara.recipe import read
 from carrara.training.run import dataset_of
 
@@ -92,3 +95,11 @@ def test_our_rate_elsewhere_becomes_what_a_change_costs_here(tmp_path: Path, mon
     assert kept["carrara"]["images_per_s"] == 50.0
     assert kept["carrara"]["then"]["images_per_s"] == 100.0
     assert kept["diffusers"] == others["diffusers"]
+
+
+def test_figures_of_another_machine_stand_where_they_are_on_the_same_scale() -> None:
+    figure = {"contestant": "diffusers", "minutes": 8.0, "seed": 1, "images": 320, "frechet": 5.0}
+    measure = cast(Yardstick, SimpleNamespace(floor=48.8))
+    assert reported({"floor": 48.8, "rows": [figure]}, measure) == {("diffusers", 8.0, 1, 320): figure}
+    assert reported({"floor": 50.0, "rows": [figure]}, measure) == {}
+    assert reported({}, measure) == {}
