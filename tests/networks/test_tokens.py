@@ -13,7 +13,7 @@ from carrara.errors import InputError, RecipeError
 from carrara.networks import ops
 from carrara.networks.recompute import recompute
 from carrara.networks.sequences import places
-from carrara.networks.tokens import TokenTransformer
+from carrara.networks.tokens import TokenTransformer, mixed
 from carrara.recipe import check
 
 VOCAB, LENGTH, CLASSES, SOURCE_VOCAB, SOURCE_LENGTH = 11, 9, 3, 5, 4
@@ -339,6 +339,8 @@ def test_its_weights_are_all_it_is(causal: bool, options: dict[str, Any]) -> Non
         ({"depth": 0}, r"network\.depth is 0; it must be at least 1 block"),
         ({"mlp_ratio": 0.0}, r"network\.mlp_ratio is 0\.0; it must be positive"),
         ({"dropout": 1.0}, r"network\.dropout is 1\.0"),
+        ({"neighbours": -1}, r"network\.neighbours is -1; it must be at least 0"),
+        ({"neighbours": 2, "causal": True}, r"network\.neighbours is 2; it must be 0 where network\.causal is true"),
     ],
 )
 def test_impossible_networks_are_refused(options: dict[str, Any], sentence: str) -> None:
@@ -373,3 +375,42 @@ def test_a_recipe_builds_it() -> None:
     assert [p.shape for p in network.parameters()] == [p.shape for p in net(causal=True).parameters()]
     with pytest.raises(RecipeError, match=r"network\.vocab is an unknown key"):
         check({"data": {"kind": "digits"}, "network": {"kind": "tokens", "vocab": 7}})
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 9])
+def test_neighbours_are_weighed_by_their_place(length: int) -> None:
+    torch.manual_seed(0)
+    x, weights = torch.randn(2, length, 6), torch.randn(4, 6)
+    expected = torch.zeros_like(x)
+    for i in range(length):
+        for weight, away in zip(weights, (-2, -1, 1, 2), strict=True):
+            if 0 <= i + away < length:
+                expected[:, i] += weight * x[:, i + away]
+    torch.testing.assert_close(mixed(x, weights), expected)
+
+
+@pytest.mark.parametrize("length", [1, 5, LENGTH])
+def test_a_network_with_neighbours_learns_all_of_itself_and_its_batch_changes_nothing(length: int) -> None:
+    network = randomised(net(neighbours=2))
+    x, level, cond = inputs(3, length)
+    out = network(x, level, cond)
+    alone = network(x[:1], level[:1], {name: value[:1] for name, value in cond.items()})
+    torch.testing.assert_close(out[:1], alone, rtol=1e-5, atol=1e-5)
+    out.square().sum().backward()
+    assert network.beside is not None
+    heard = network.beside.weight.grad
+    assert heard is not None
+    assert bool(heard.any()) == (length > 1)
+
+
+def test_neighbours_are_heard_before_any_block_is() -> None:
+    """Gates begin as nothing: without neighbours a place says what its own token says, however the rest changes."""
+    for neighbours, reach in ((0, 0), (2, 2)):
+        network = net(neighbours=neighbours)
+        torch.nn.init.normal_(network.leave.weight)
+        x, level, cond = inputs(1, LENGTH)
+        plain = network(x, level, cond)
+        other = x.clone()
+        other[:, 4] = (x[:, 4] + 1) % VOCAB
+        changed = (network(other, level, cond) != plain).any(-1)[0]
+        assert changed.nonzero().flatten().tolist() == list(range(4 - reach, 5 + reach))

@@ -43,18 +43,25 @@ class TokenTransformer(Sequences):
         dropout: float = 0.0,
         told_level: bool = False,
         tied: bool = False,
+        neighbours: int = 0,
     ) -> None:
         """`width`: numbers a token, a multiple of `head_width`, those of one head of attention, which is even. `depth`: blocks.
         `mlp_ratio`: how much wider than a token each block's MLP is. `tied`: whether a token's logit is read off with the vector
-        that the token is embedded by.
+        that the token is embedded by. `neighbours`: how many tokens on each side are read into a token's vector, each weighed
+        number by number; only where the network is not causal.
         """
-        require(("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"))
+        require(
+            ("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"),
+            ("neighbours", neighbours, neighbours >= 0, "at least 0"),
+            ("neighbours", neighbours, not (causal and neighbours), "0 where network.causal is true"),
+        )
         super().__init__(length, classes, source_vocab, source_length, width, head_width, told_level)
         self.vocab, self.causal = vocab, causal
         self.token = nn.Embedding(vocab + 1, width)
         self.body = self.blocks(depth, mlp_ratio, dropout)
         self.tied, self.leave = tied, zeroed(nn.Linear(width, width if tied else vocab))
         self.begin(self.token, self.source)
+        self.beside = nn.Embedding(2 * neighbours, width) if neighbours else None
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         self.check_length(x)
@@ -85,10 +92,22 @@ class TokenTransformer(Sequences):
         return self.logits(out[:, out.shape[1] - x.shape[1] :]), memory
 
     def embedded(self, x: Tensor, source: Tensor | None) -> Tensor:
-        """The vectors of the source, where there is one, and then of the tokens x (B, m): (B, S + m, width)."""
-        return self.after(source, looked_up(self.token, x, "token"))
+        """The vectors (B, S + m, width) of the source, where there is one, and then of the tokens x (B, m), neighbours mixed in."""
+        here = looked_up(self.token, x, "token")
+        return self.after(source, here if self.beside is None else here + mixed(here, self.beside.weight))
 
     def logits(self, x: Tensor) -> Tensor:
         """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""
         out: Tensor = self.leave(x)
         return F.linear(out, self.token.weight[:-1] / (SMALL * x.shape[-1] ** 0.5)) if self.tied else out
+
+
+def mixed(x: Tensor, weights: Tensor) -> Tensor:
+    """For each place of x (B, L, width) the sum of k places before it and k after, each times its row of `weights` (2k, width).
+
+    Beyond the ends is 0.
+    """
+    k, length = len(weights) // 2, x.shape[1]
+    wide = F.pad(x, (0, 0, k, k))
+    parts = [wide[:, i + (i >= k) :][:, :length] * weights[i] for i in range(2 * k)]
+    return torch.stack(parts).sum(0)
