@@ -27,8 +27,14 @@ from carrara.training.computing import Computing
 from carrara.training.learner import Learner
 from carrara.training.run import dataset_of
 
-NETWORKS = {"unet": "fashion", "dit": "fashion-dit", "tokens": "verse"}
-"""By name, the recipe whose network, batch and data are used."""
+NETWORKS = {
+    "unet": ("fashion", "network.depth=2"),
+    "dit": ("fashion-dit",),
+    "tokens": ("verse", "codec={kind: bytes, length: 128}"),
+}
+"""By name, the recipe whose network, batch and data are used, and what is changed of it."""
+ALIKE = ("training.optimiser=adamw",)
+"""In all: what an optimiser costs is no kernel's."""
 ROUNDS = 7
 TILES, VECTORS = 2, 1
 NOTES = {
@@ -67,14 +73,14 @@ def main() -> None:
     keep_memory()
     has = common.usable() and common.factors() == TILES
     ways = {name: way for name, way in WAYS.items() if has or way.factors != TILES}
-    found = {name: measured(recipe, ways, asked.rounds) for name, recipe in NETWORKS.items()}
+    found = {name: measured(words, ways, asked.rounds) for name, words in NETWORKS.items()}
     parts = {part: {name: each[part] for name, each in found.items()} for part in ("training", "evaluation", "batch")}
     report("kernels", {"tiles": has, **parts, "threads": count, "rounds": asked.rounds}, NOTES)
 
 
-def measured(recipe: str, ways: Mapping[str, Way], rounds: int) -> dict[str, Any]:
+def measured(words: tuple[str, ...], ways: Mapping[str, Way], rounds: int) -> dict[str, Any]:
     """The rates of a recipe's network, in each way."""
-    read_recipe = read(recipe)
+    read_recipe = read(words[0], [*words[1:], *ALIKE])
     dataset = dataset_of(read_recipe)
     learners = {name: learner(read_recipe, dataset, way.computing) for name, way in ways.items()}
     batch = next(iter(learners.values())).settings.batch

@@ -12,8 +12,8 @@ from carrara import native
 from carrara.errors import InputError, RecipeError
 from carrara.networks import ops
 from carrara.networks.recompute import recompute
-from carrara.networks.sequences import places
-from carrara.networks.tokens import TokenTransformer, mixed
+from carrara.networks.sequences import mixed, places
+from carrara.networks.tokens import TokenTransformer
 from carrara.recipe import check
 
 VOCAB, LENGTH, CLASSES, SOURCE_VOCAB, SOURCE_LENGTH = 11, 9, 3, 5, 4

@@ -14,7 +14,7 @@ from carrara.networks.vectors import VectorTransformer
 from carrara.recipe import check
 
 DATA = {"channels": 6, "length": 9, "classes": 3, "source_vocab": 5, "source_length": 4}
-SMALL = {"width": 16, "head_width": 8, "depth": 2}
+SMALL = {"neighbours": 1, "width": 16, "head_width": 8, "depth": 2}
 kernels = pytest.mark.parametrize("kernels", ["native", "torch"])
 
 
@@ -109,6 +109,7 @@ def test_it_is_the_transformer_of_tokens_but_for_both_ends() -> None:
     ("options", "words"),
     [
         ({"channels": 0}, r"network\.channels is 0"),
+        ({"neighbours": -1}, r"network\.neighbours is -1"),
         ({"length": 0}, r"network\.length is 0"),
         ({"width": 12}, r"network\.width is 12; it must be a multiple of network\.head_width, 8"),
         ({"depth": 0}, r"network\.depth is 0"),

@@ -139,6 +139,17 @@ def places(count: int, head_width: int) -> Tensor:
     return torch.stack(pairs, 1).flatten(2).float()
 
 
+def mixed(x: Tensor, weights: Tensor) -> Tensor:
+    """For each place of x (B, L, width) the sum of k places before it and k after, each times its row of `weights` (2k, width).
+
+    Beyond the ends is 0.
+    """
+    k, length = len(weights) // 2, x.shape[1]
+    wide = F.pad(x, (0, 0, k, k))
+    parts = [wide[:, i + (i >= k) :][:, :length] * weights[i] for i in range(2 * k)]
+    return torch.stack(parts).sum(0)
+
+
 def _check_data(length: int, source_vocab: int, source_length: int) -> None:
     """Raises InputError for data of which no network can be made."""
     require(

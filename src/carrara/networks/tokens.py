@@ -12,7 +12,7 @@ from carrara.errors import InputError
 from carrara.networks.blocks import zeroed
 from carrara.networks.memory import Memory
 from carrara.networks.options import require
-from carrara.networks.sequences import SMALL, Sequences, looked_up
+from carrara.networks.sequences import SMALL, Sequences, looked_up, mixed
 from carrara.networks.transformer import Order
 
 
@@ -100,14 +100,3 @@ class TokenTransformer(Sequences):
         """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""
         out: Tensor = self.leave(x)
         return F.linear(out, self.token.weight[:-1] / (SMALL * x.shape[-1] ** 0.5)) if self.tied else out
-
-
-def mixed(x: Tensor, weights: Tensor) -> Tensor:
-    """For each place of x (B, L, width) the sum of k places before it and k after, each times its row of `weights` (2k, width).
-
-    Beyond the ends is 0.
-    """
-    k, length = len(weights) // 2, x.shape[1]
-    wide = F.pad(x, (0, 0, k, k))
-    parts = [wide[:, i + (i >= k) :][:, :length] * weights[i] for i in range(2 * k)]
-    return torch.stack(parts).sum(0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from carrara.networks.blocks import zeroed
 from carrara.networks.options import require
-from carrara.networks.sequences import SMALL, Sequences
+from carrara.networks.sequences import SMALL, Sequences, mixed
 from carrara.networks.transformer import Order
 
 
@@ -31,9 +31,13 @@ class VectorTransformer(Sequences):
         head_width: int = 64,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
+        neighbours: int = 0,
     ) -> None:
         """`channels`: numbers a vector. The other options are those of `carrara.networks.tokens.TokenTransformer`."""
-        require(("channels", channels, channels >= 1, "at least 1 number a vector"))
+        require(
+            ("channels", channels, channels >= 1, "at least 1 number a vector"),
+            ("neighbours", neighbours, neighbours >= 0, "at least 0"),
+        )
         super().__init__(length, classes, source_vocab, source_length, width, head_width, told_level=True)
         self.enter = nn.Linear(channels, width)
         self.body = self.blocks(depth, mlp_ratio, dropout)
@@ -41,10 +45,13 @@ class VectorTransformer(Sequences):
         self.begin(self.source)
         nn.init.normal_(self.enter.weight, std=SMALL / channels**0.5)
         nn.init.zeros_(self.enter.bias)
+        self.beside = nn.Embedding(2 * neighbours, width) if neighbours else None
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         self.check_length(x)
-        read = self.after(self.sources(cond, len(x)), self.enter(x))
+        here = self.enter(x)
+        here = here if self.beside is None else here + mixed(here, self.beside.weight)
+        read = self.after(self.sources(cond, len(x)), here)
         out = self.body(read, self.told(level, cond), Order(self.turn[: read.shape[1]]))
         said: Tensor = self.leave(out[:, self.source_length :])
         return said
