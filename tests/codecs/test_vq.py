@@ -79,6 +79,11 @@ def test_what_is_no_autoencoder_is_refused(tmp_path: Path, there: bool) -> None:
         Vq(tmp_path / "run").encode(PICTURES)
 
 
+def test_a_recipe_s_folder_names_its_recipe(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no such folder; .* carrara train kl-emoji, and"):
+        Vq(tmp_path / "kl-emoji").encode(PICTURES)
+
+
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     recipe = check(
         {

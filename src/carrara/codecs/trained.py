@@ -15,6 +15,7 @@ from torch import Tensor
 from carrara.autoencoders import Found
 from carrara.errors import InputError
 from carrara.model import DESCRIPTION
+from carrara.recipe import names
 
 
 class Trained(ABC, Generic[Found]):
@@ -31,6 +32,11 @@ class Trained(ABC, Generic[Found]):
         """`model`: the folder of an autoencoder's run, or its model folder."""
         self.folder = model
 
+    @property
+    def recipe(self) -> str:
+        """The recipe whose run the folder is by its name; the usual one where it is no recipe's."""
+        return self.folder.name if self.folder.name in names() else self.usual
+
     @abstractmethod
     def load(self, folder: Path) -> Found:
         """The autoencoder in a model folder, or in that of a finished run."""
@@ -46,12 +52,12 @@ class Trained(ABC, Generic[Found]):
         if not folder.is_dir():
             raise InputError(
                 f"codec.model is {str(self.folder)!r}, and there is no such folder; train an autoencoder first, e.g. "
-                f"carrara train {self.usual}, and give its run folder"
+                f"carrara train {self.recipe}, and give its run folder"
             )
         if _begun(folder):
             raise InputError(
                 f"codec.model is {str(self.folder)!r}, and the run in it is not finished; go on with it by the command that "
-                f"began it, e.g. carrara train {self.usual} --out {self.folder}"
+                f"began it, e.g. carrara train {self.recipe} --out {self.folder}"
             )
         return self.load(folder)
 
