@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,11 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
 """By name: the recipe and what is changed of it."""
 NOTES = {
     "rows": "a candidate each: images are MINUTES at its own rate, that of its best round in its fastest precision",
-    "minutes": "of training on the idle machine",
+    "means": "of the seeds' distances, by minutes of training on the idle machine",
     "n": "pictures behind each distance",
     "floor": "the Fréchet distance of held-out pictures",
     "ceiling": "the same for uniform noise",
-    "best": "the least distance, the mean of its seeds",
+    "best": "the candidate of the least mean after the longest time",
 }
 
 
@@ -60,7 +61,8 @@ def main() -> None:
     keep_memory()
     dataset = dataset_of(read("fashion"))
     rates = lengths.rates({name: words_of(name) for name in CANDIDATES}, args.runs / "rates.json", OWN)
-    rows = [row(dataset, rates, name, seed, args) for seed in args.seeds for name in args.only or CANDIDATES]
+    asked = product(args.minutes, args.seeds, args.only or CANDIDATES)
+    rows = [row(dataset, rates, name, minutes, seed, args) for minutes, seed, name in asked]
     conclude([found for found in rows if found], dataset, args)
 
 
@@ -69,7 +71,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--only", nargs="*", choices=CANDIDATES, help="candidates to train")
     parser.add_argument("--seeds", type=lambda text: [int(word) for word in text.split(",")], default=[0])
-    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--minutes", type=lambda text: [float(word) for word in text.split(",")], default=[2.0])
     parser.add_argument("-n", type=int, default=1000, help="samples of each")
     parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes itself")
     parser.add_argument("--runs", type=Path, default=Path("runs/architecture"), help="where everything is kept")
@@ -84,11 +86,11 @@ def words_of(name: str) -> list[str]:
 
 
 def row(
-    dataset: Dataset, rates: dict[str, Any], name: str, seed: int, args: argparse.Namespace
+    dataset: Dataset, rates: dict[str, Any], name: str, minutes: float, seed: int, args: argparse.Namespace
 ) -> dict[str, Any] | None:
     """A candidate's figures, trained and sampled first where they are missing; None where that is not asked for."""
     rate = rates[name]
-    images = lengths.images(rate, args.minutes)
+    images = lengths.images(rate, minutes)
     run = args.runs / f"{name.replace(', ', '-').replace(' ', '')}-{images}-{seed}"
     if not complete(run / "samples", args.n):
         if args.report_only:
@@ -96,7 +98,14 @@ def row(
         words = ["train", *words_of(name), "--images", str(images), "--seed", str(seed)]
         trained_samples(words, OWN[rate["mode"]], dataset, args.n, run / "samples")
     facts = {key: rate[key] for key in ("parameters", "mode", "images_per_s")}
-    return {"candidate": name, "seed": seed, "images": images, **facts, "folder": str(run / "samples")}
+    return {
+        "candidate": name,
+        "minutes": minutes,
+        "seed": seed,
+        "images": images,
+        **facts,
+        "folder": str(run / "samples"),
+    }
 
 
 def conclude(rows: Sequence[dict[str, Any]], dataset: Dataset, args: argparse.Namespace) -> None:
@@ -104,16 +113,19 @@ def conclude(rows: Sequence[dict[str, Any]], dataset: Dataset, args: argparse.Na
     measure = yardstick(dataset, args.n)
     for each in rows:
         each["frechet"] = distance(Path(each.pop("folder")), args.n, measure)
-    means = {name: mean([each["frechet"] for each in rows if each["candidate"] == name]) for name in CANDIDATES}
-    known = {name: value for name, value in means.items() if value is not None}
+    means = {
+        f"{minutes:g}": means_of([each for each in rows if each["minutes"] == minutes]) for minutes in args.minutes
+    }
+    known = means[f"{max(args.minutes):g}"]
     best = min(known, key=lambda name: known[name]) if known else None
     scale = {"floor": measure.floor, "ceiling": measure.ceiling, "n": args.n, "reference": measure.reference}
-    report("architecture", {"best": best, "means": known, "minutes": args.minutes, **scale, "rows": rows}, NOTES)
+    report("architecture", {"best": best, "means": means, **scale, "rows": rows}, NOTES)
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """Their mean, None where there are none."""
-    return sum(values) / len(values) if values else None
+def means_of(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The mean of each candidate's seeds."""
+    found = {name: [each["frechet"] for each in rows if each["candidate"] == name] for name in CANDIDATES}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
 if __name__ == "__main__":
