@@ -47,6 +47,7 @@ CANDIDATES: dict[str, tuple[str, dict[str, Any]]] = {
 NOTES = {
     "rows": "a candidate each: images are MINUTES at its own rate, that of its best round in its fastest precision",
     "means": "of the seeds' distances, by minutes of training on the idle machine",
+    "images_per_s": "of training on the idle machine, of all candidates",
     "n": "pictures behind each distance",
     "floor": "the Fréchet distance of held-out pictures",
     "ceiling": "the same for uniform noise",
@@ -63,7 +64,7 @@ def main() -> None:
     rates = lengths.rates({name: words_of(name) for name in CANDIDATES}, args.runs / "rates.json", OWN)
     asked = product(args.minutes, args.seeds, args.only or CANDIDATES)
     rows = [row(dataset, rates, name, minutes, seed, args) for minutes, seed, name in asked]
-    conclude([found for found in rows if found], dataset, args)
+    conclude([found for found in rows if found], rates, dataset, args)
 
 
 def arguments() -> argparse.Namespace:
@@ -108,7 +109,9 @@ def row(
     }
 
 
-def conclude(rows: Sequence[dict[str, Any]], dataset: Dataset, args: argparse.Namespace) -> None:
+def conclude(
+    rows: Sequence[dict[str, Any]], rates: dict[str, Any], dataset: Dataset, args: argparse.Namespace
+) -> None:
     """Measures what there is and reports it."""
     measure = yardstick(dataset, args.n)
     for each in rows:
@@ -119,7 +122,8 @@ def conclude(rows: Sequence[dict[str, Any]], dataset: Dataset, args: argparse.Na
     known = means[f"{max(args.minutes):g}"]
     best = min(known, key=lambda name: known[name]) if known else None
     scale = {"floor": measure.floor, "ceiling": measure.ceiling, "n": args.n, "reference": measure.reference}
-    report("architecture", {"best": best, "means": means, **scale, "rows": rows}, NOTES)
+    fast = {name: rates[name]["images_per_s"] for name in CANDIDATES}
+    report("architecture", {"best": best, "means": means, **scale, "images_per_s": fast, "rows": rows}, NOTES)
 
 
 def means_of(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
