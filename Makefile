@@ -72,7 +72,7 @@ $(FID_PEERS): $(VENV)/.ready
 
 # First the rates of all candidates, which need the idle machine, then two minutes of training for each; stopped, it goes on.
 bench-architecture: $(VENV) data
-	$(BIN)/python -m benchmarks.architecture
+	$(BIN)/python -m benchmarks.architecture $(FLAGS)
 
 # Needs runs/fashion, which bench-fashion makes. About 25,000 pictures through InceptionV3, an hour and a half, and those of
 # bench-fid-peers; stopped, it goes on.
