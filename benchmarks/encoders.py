@@ -28,7 +28,7 @@ from carrara.training.run import dataset_of
 RECIPES: dict[str, list[str]] = {
     "bytes": ["emoji", "--set", "condition.encoder=bytes", "--set", "condition.length=48"],
     "minilm": ["emoji"],
-    "classes": ["emoji-classes"],
+    "classes": ["emoji-classes", "--set", "training.optimiser=muon", "--set", "training.lr=0.004"],
 }
 SCALES = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0)
 CHART = Path("docs/pictures/encoders.svg")
