@@ -106,7 +106,7 @@ bench-phonemes: $(VENV)
 
 # The rates of both recipes first, which need the idle machine, then ten minutes of training for each; stopped, it goes on.
 bench-verse: $(VENV) data
-	$(BIN)/python -m benchmarks.verse
+	$(BIN)/python -m benchmarks.verse $(FLAGS)
 
 # The same, after the autoencoder.
 bench-maskgit: $(VENV) data

@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
 
     Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024; the length: Liu et al., Muon is Scalable
     for LLM Training, 2025, section 2.2. It is torch.optim.Muon, with matrices of one form together and with three rounds of other
-    polynomials in place of five, which is less than half of the time.
+    polynomials in place of five, for about half of the time.
     """
 
     def __init__(
