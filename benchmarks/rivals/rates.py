@@ -96,11 +96,12 @@ def ours_again(dataset: Dataset, path: Path, was: Sequence[str]) -> None:
     steps = {name: partial(learner(recipe, dataset, WAYS[rate["mode"]]).step, None) for name, recipe in ways.items()}
     spreads = interleaved(steps, 3 * ROUNDS)
     ratio = statistics.median(now / then for now, then in zip(spreads["now"].each, spreads["then"].each, strict=True))
+    before = rate.get("then", rate)["images_per_s"]
     then = {
         "changes": list(was),
-        "images_per_s": rate["images_per_s"],
+        "images_per_s": before,
         "now_over_then": ratio,
         "made": about.surroundings(),
     }
-    rate |= {"images_per_s": float(f"{rate['images_per_s'] * ratio:.4g}"), "then": then}
+    rate |= {"images_per_s": float(f"{before * ratio:.4g}"), "then": then}
     files.write_json(path, kept)

@@ -90,7 +90,8 @@ def test_our_rate_elsewhere_becomes_what_a_change_costs_here(tmp_path: Path, mon
     files.write_json(path, {"digits": {"carrara": {"mode": "float32 torch", "images_per_s": 100.0}, **others}})
     rounds = {"then": Spread(4.0, 2.0, 4.0, 3, (4.0, 2.0, 4.0)), "now": Spread(2.0, 1.0, 3.0, 3, (2.0, 1.0, 3.0))}
     monkeypatch.setattr(rates, "interleaved", lambda steps, rounds_: {name: rounds[name] for name in steps})
-    rates.ours_again(dataset_of(read("digits")), path, ["training.optimiser=adamw"])
+    for _ in range(2):  # The second time it is measured anew, and not slowed down again.
+        rates.ours_again(dataset_of(read("digits")), path, ["training.optimiser=adamw"])
     kept = files.read_json(path)["digits"]
     assert kept["carrara"]["images_per_s"] == 50.0
     assert kept["carrara"]["then"]["images_per_s"] == 100.0
