@@ -36,6 +36,8 @@ class Sequences(nn.Module):
 
     turn: Tensor
     body: Transformer
+    beside: nn.Embedding | None
+    """What each neighbour is weighed by, see `mixed`; None where none is read."""
 
     def __init__(
         self,
@@ -87,6 +89,10 @@ class Sequences(nn.Module):
         if source is not None and self.source is not None:
             x = torch.cat([looked_up(self.source, source, "token of the source"), x], 1)
         return x.to(computed_in(x))
+
+    def among_neighbours(self, x: Tensor) -> Tensor:
+        """The vectors x (B, L, width) with their neighbours mixed in, where the network reads any."""
+        return x if self.beside is None else x + mixed(x, self.beside.weight)
 
     def sources(self, cond: Mapping[str, Tensor] | None, count: int) -> Tensor | None:
         """The source (B, source_length), filled up with its null; None where the network knows none."""

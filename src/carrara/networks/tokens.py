@@ -12,7 +12,7 @@ from carrara.errors import InputError
 from carrara.networks.blocks import zeroed
 from carrara.networks.memory import Memory
 from carrara.networks.options import require
-from carrara.networks.sequences import SMALL, Sequences, looked_up, mixed
+from carrara.networks.sequences import SMALL, Sequences, looked_up
 from carrara.networks.transformer import Order
 
 
@@ -93,8 +93,7 @@ class TokenTransformer(Sequences):
 
     def embedded(self, x: Tensor, source: Tensor | None) -> Tensor:
         """The vectors (B, S + m, width) of the source, where there is one, and then of the tokens x (B, m), neighbours mixed in."""
-        here = looked_up(self.token, x, "token")
-        return self.after(source, here if self.beside is None else here + mixed(here, self.beside.weight))
+        return self.after(source, self.among_neighbours(looked_up(self.token, x, "token")))
 
     def logits(self, x: Tensor) -> Tensor:
         """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from carrara.networks.blocks import zeroed
 from carrara.networks.options import require
-from carrara.networks.sequences import SMALL, Sequences, mixed
+from carrara.networks.sequences import SMALL, Sequences
 from carrara.networks.transformer import Order
 
 
@@ -49,9 +49,7 @@ class VectorTransformer(Sequences):
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         self.check_length(x)
-        here = self.enter(x)
-        here = here if self.beside is None else here + mixed(here, self.beside.weight)
-        read = self.after(self.sources(cond, len(x)), here)
+        read = self.after(self.sources(cond, len(x)), self.among_neighbours(self.enter(x)))
         out = self.body(read, self.told(level, cond), Order(self.turn[: read.shape[1]]))
         said: Tensor = self.leave(out[:, self.source_length :])
         return said
