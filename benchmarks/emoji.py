@@ -2,7 +2,8 @@
 
 The recipe `emoji` trains for so many minutes at its rate on the idle machine, see benchmarks.lengths, then it is asked for
 training captions and for those of held-out pictures; what is measured, benchmarks.prompted says. The judge is our own CLIP, trained
-by the recipe `clip-emoji`. Stopped, it goes on; `--latent` adds the same figures of another run, under "latent".
+by the recipe `clip-emoji`. Then the same at 64×64, of latents and beside them of pixels, see benchmarks.latents, under "latent".
+Stopped, it goes on.
 """
 
 from __future__ import annotations
@@ -12,26 +13,27 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import carrara
-from benchmarks import lengths, prompted
+from benchmarks import latents, lengths, prompted
 from benchmarks.prompted import Asked, Judges
 from benchmarks.recipes import carrara as command
 from benchmarks.result import report
 from carrara.clip.model import load as load_clip
 from carrara.data import Dataset
+from carrara.evaluation.clip import Clip
 from carrara.evaluation.studies.run import FOLDER
-from carrara.model import Model
 from carrara.training.run import dataset_of
 
 RECIPES: dict[str, list[str]] = {"emoji": ["emoji"]}
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
 PICTURE = Path("docs/pictures/emoji.png")
+LATENT_PICTURE = Path("docs/pictures/emoji-latent.png")
 SHOWN = 16
 """Prompts on the picture of each side: first those of training, then held-out ones."""
 NOTES = {
     **lengths.NOTES,
     **prompted.NOTES,
-    "latent": "the same figures of a model of latents",
+    "latent": "the same figures at 64×64 of a model of latents, and under pixels of one of pixels",
+    "latent_picture": "the same of the model of latents",
     "picture": "samples under their prompts, none chosen: the first rows training captions, the others held-out ones",
 }
 
@@ -41,30 +43,37 @@ def main() -> None:
     asked = arguments()
     models = lengths.trained(RECIPES, asked.minutes, asked.runs)
     command("train", "clip-emoji", "--out", str(asked.clip))
-    dataset = dataset_of(models["emoji"].recipe)
-    n = len(dataset.heldout) if asked.n is None else asked.n
-    judges = Judges.of(dataset, n, asked.features, load_clip(asked.clip))
-    found = measured(models["emoji"], judges, asked.runs / "emoji", asked.latent)
+    clip, dataset = load_clip(asked.clip), dataset_of(models["emoji"].recipe)
+    judges = Judges.of(dataset, len(dataset.heldout) if asked.n is None else asked.n, asked.features, clip)
+    found = prompted.figures(models["emoji"], judges, SCALES, asked.runs / "emoji" / FOLDER)
     drawing(asked.runs / "emoji", dataset, asked.picture)
     about = {"minutes": asked.minutes, "training": lengths.told(models, asked.runs), "picture": str(asked.picture)}
-    report("emoji", {**found, **about}, NOTES)
+    report("emoji", {**found, **about, **of_latents(asked, clip, dataset)}, NOTES)
 
 
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
     parser = prompted.parser(__doc__, 30.0, "runs/text-to-image")
-    parser.add_argument("--latent", type=Path, help="the run of a model of latents, told the same captions")
+    parser.add_argument("--latents", type=float, default=20.0, help="minutes for the two at 64×64; 0 leaves them out")
     parser.add_argument("--picture", type=Path, default=PICTURE)
+    parser.add_argument("--latent-picture", type=Path, default=LATENT_PICTURE)
     return parser.parse_args()
 
 
-def measured(model: Model, judges: Judges, run: Path, latent: Path | None = None) -> dict[str, Any]:
-    """The figures of the model of a run, and beside them, where there is one, of another."""
-    found = prompted.figures(model, judges, SCALES, run / FOLDER)
-    if latent is None:
-        return found
-    other = carrara.load(latent)
-    return {**found, "latent": {**prompted.figures(other, judges, SCALES, latent / FOLDER), **prompted.facts(other)}}
+def of_latents(asked: argparse.Namespace, clip: Clip, dataset: Dataset) -> dict[str, Any]:
+    """The figures of latents beside pixels, where they are asked for; the notes on them are printed first."""
+    if not asked.latents:
+        return {}
+    runs = asked.runs / "latents"
+    models = latents.trained(asked.latents, runs)
+    found = latents.figures(models, clip, asked.features, SCALES, runs, asked.n)
+    drawing(runs / "latent", dataset, asked.latent_picture)
+    for name, note in latents.NOTES.items():
+        print(f"latent.{name}: {note}")
+    return {
+        "latent": {**found, "minutes": asked.latents},
+        "latent_picture": str(asked.latent_picture),
+    }
 
 
 def drawing(run: Path, dataset: Dataset, picture: Path) -> None:

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import emoji, encoders, lengths, prompted
+from benchmarks import emoji, encoders, latents, lengths, prompted
 from benchmarks import result as results
 from benchmarks.prompted import Asked, Judges
 from torch import Tensor
 from torch.nn import functional as F
 
 from carrara.data import Dataset, Split
+from carrara.kl.model import build as build_kl
 from carrara.model import Model, build
-from carrara.recipe import read
+from carrara.recipe import check, read
 
 GREYS = {name: 9 * place for place, name in enumerate("abcdefghijklmnopqrstuvwxyz")}
 
@@ -68,9 +69,11 @@ def judges(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return Judges.of(dataset, 12, Averages(), Greys())
 
 
+SMALL = ("network={kind: unet, width: 8, depth: 1}", "sampling={sampler: euler, steps: 2, guidance_scale: 2.0}")
+
+
 def small(condition: str, classes: Sequence[str] = ()) -> Model:
-    changes = ["network={kind: unet, width: 8, depth: 1}", "sampling={sampler: euler, steps: 2, guidance_scale: 2.0}"]
-    return build(read("emoji", [*changes, f"condition={condition}"]), (3, 16, 16), tuple(classes))
+    return build(read("emoji", [*SMALL, f"condition={condition}"]), (3, 16, 16), tuple(classes))
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +121,46 @@ def test_a_models_figures_stand_beside_floor_and_chance(
     assert prompted.figures(models["minilm"], judges, (1.0, 2.0), tmp_path) == found
 
 
-def test_a_model_of_latents_is_measured_by_the_same_functions(
-    models: dict[str, Model], judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def latent(tmp_path: Path) -> Model:
+    """A model of latents, and the autoencoder in it, neither trained."""
+    recipe = check({"data": {"kind": "emoji"}, "trainable": {"kind": "kl", "channels": 3, "width": 8, "depth": 1}})
+    kl = build_kl(recipe, (3, 16, 16))
+    kl.facts = {"training_images_seen": 64}
+    kl.save(tmp_path / "kl")
+    codec = f"codec={{kind: kl, model: {tmp_path / 'kl'}}}"
+    return build(read("emoji", [*SMALL, "condition={kind: text, encoder: bytes, length: 4}", codec]), (3, 16, 16), ())
+
+
+def test_latents_stand_beside_pixels_with_the_autoencoders_share(
+    models: dict[str, Model], latent: Model, judges: Judges, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emoji, "SCALES", (1.0,))
-    monkeypatch.setattr(emoji.carrara, "load", lambda path: models["minilm"])
-    found = emoji.measured(models["minilm"], judges, tmp_path / "one", tmp_path / "other")
-    own = {name: value for name, value in found.items() if name != "latent"}
-    assert found["latent"] == {**own, "parameters": models["minilm"].parameters}
-    assert "latent" not in emoji.measured(models["minilm"], judges, tmp_path / "one")
+    monkeypatch.setattr(latents, "dataset_of", lambda recipe: judges.dataset)
+    monkeypatch.setattr(latents, "TIMED", 8)
+    rates = {"latent": {"images_per_s": 30.0}, "pixels": {"images_per_s": 10.0}}
+    monkeypatch.setattr(lengths, "told", lambda models, runs: rates)
+    both = {"latent": latent, "pixels": models["minilm"]}
+    found = latents.figures(both, Greys(), Averages(), (1.0,), tmp_path, 12)
+    json.dumps(found)
+    assert found.keys() <= prompted.NOTES.keys() | latents.NOTES.keys()
+    assert found["pixels"]["fid"] == prompted.figures(models["minilm"], judges, (1.0,), tmp_path / "again")["fid"]
+    assert found["fid_over_pixels"] == found["fid"] / found["pixels"]["fid"] and found["training_over_pixels"] == 3
+    above = found["fid"] - found["floor"]
+    assert found["share_of_autoencoder"] == pytest.approx((found["codec_floor"] - found["floor"]) / above, rel=1e-6)
+    assert found["codec"].keys() == {"images", "parameters", "mse", "psnr", "ssim"} and found["codec"]["images"] == 64
+
+
+def test_the_autoencoder_is_trained_first_and_is_that_of_the_latents(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(latents, "command", lambda *words: said.append(words))
+    monkeypatch.setattr(lengths, "trained", lambda *asked: said.append(asked))
+    latents.trained(20.0, Path("runs"), 64)
+    assert said[0] == ("train", "kl-emoji", "--images", "64", "--out", "runs/kl-emoji")
+    recipes = {
+        "latent": ["emoji-latent", "--set", "codec.model=runs/kl-emoji"],
+        "pixels": ["emoji", "--set", "data.size=64"],
+    }
+    assert said[1:] == [(recipes, 20.0, Path("runs"))]
 
 
 def test_the_picture_asks_for_seen_captions_first(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,8 @@ def find(key: Key, folder: Path) -> Tensors | None:
 
 def keep(key: Key, tensors: Tensors, folder: Path) -> None:
     """Write the tensors whole or not at all; a folder that cannot be written to is left as it is."""
-    content = save(tensors, {"sha256": _digest(tensors), "key": json.dumps(dict(key))})
+    laid = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    content = save(laid, {"sha256": _digest(laid), "key": json.dumps(dict(key))})
     # A cache saves time and decides nothing, so a full or read-only disk is no reason to fail.
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
