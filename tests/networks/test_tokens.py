@@ -55,6 +55,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"classes": 0, "source_vocab": 0, "source_length": 0},
     {"classes": 0, "told_level": True},
     {"tied": True, "told_level": True},
+    {"placed": True},
 ]
 
 
@@ -414,3 +415,24 @@ def test_neighbours_are_heard_before_any_block_is() -> None:
         other[:, 4] = (x[:, 4] + 1) % VOCAB
         changed = (network(other, level, cond) != plain).any(-1)[0]
         assert changed.nonzero().flatten().tolist() == list(range(4 - reach, 5 + reach))
+
+
+def test_where_nothing_is_seen_places_differ_only_if_they_have_vectors_of_their_own() -> None:
+    """All masks: turned by distances alone, each place attends to the same, and a picture's corner is its middle."""
+    hidden = torch.full((1, LENGTH), VOCAB)
+    bare = {"classes": 0, "source_vocab": 0, "source_length": 0}
+    for placed in (False, True):
+        logits = randomised(net(placed=placed, **bare))(hidden, torch.ones(1))
+        alike = torch.isclose(logits, logits[:, :1]).all(-1)[0]
+        assert alike.tolist() == [True] + [not placed] * (LENGTH - 1)
+
+
+@pytest.mark.parametrize("parts", [[1] * (LENGTH + 1), [3, 1, 6], [LENGTH + 1]])
+def test_places_are_the_same_read_on_from_memory(parts: list[int]) -> None:
+    network = randomised(net(causal=True, placed=True))
+    x, level, cond = inputs(2)
+    read, memory, said = torch.nn.functional.pad(x, (1, 0), value=VOCAB).split(parts, 1), None, []
+    for part in read:
+        logits, memory = network.following(part, cond, memory)
+        said.append(logits)
+    torch.testing.assert_close(torch.cat(said, 1)[:, :LENGTH], network(x, 0 * level, cond), rtol=1e-5, atol=1e-5)

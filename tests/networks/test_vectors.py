@@ -14,7 +14,7 @@ from carrara.networks.vectors import VectorTransformer
 from carrara.recipe import check
 
 DATA = {"channels": 6, "length": 9, "classes": 3, "source_vocab": 5, "source_length": 4}
-SMALL = {"neighbours": 1, "width": 16, "head_width": 8, "depth": 2}
+SMALL = {"neighbours": 1, "placed": True, "width": 16, "head_width": 8, "depth": 2}
 kernels = pytest.mark.parametrize("kernels", ["native", "torch"])
 
 

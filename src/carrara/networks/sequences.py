@@ -38,6 +38,8 @@ class Sequences(nn.Module):
     body: Transformer
     beside: nn.Embedding | None
     """What each neighbour is weighed by, see `mixed`; None where none is read."""
+    place: nn.Embedding | None
+    """A vector for each place of the sequence; None where places differ by their distances alone."""
 
     def __init__(
         self,
@@ -93,6 +95,10 @@ class Sequences(nn.Module):
     def among_neighbours(self, x: Tensor) -> Tensor:
         """The vectors x (B, L, width) with their neighbours mixed in, where the network reads any."""
         return x if self.beside is None else x + mixed(x, self.beside.weight)
+
+    def at_places(self, x: Tensor, first: int = 0) -> Tensor:
+        """The vectors x (B, m, width) of the places from `first` on, each with its place's own, where places have one."""
+        return x if self.place is None else x + self.place.weight[first : first + x.shape[1]]
 
     def sources(self, cond: Mapping[str, Tensor] | None, count: int) -> Tensor | None:
         """The source (B, source_length), filled up with its null; None where the network knows none."""

@@ -44,11 +44,14 @@ class TokenTransformer(Sequences):
         told_level: bool = False,
         tied: bool = False,
         neighbours: int = 0,
+        placed: bool = False,
     ) -> None:
         """`width`: numbers a token, a multiple of `head_width`, those of one head of attention, which is even. `depth`: blocks.
         `mlp_ratio`: how much wider than a token each block's MLP is. `tied`: whether a token's logit is read off with the vector
         that the token is embedded by. `neighbours`: how many tokens on each side are read into a token's vector, each weighed
-        number by number; only where the network is not causal.
+        number by number; only where the network is not causal. `placed`: whether each place has a vector of its own, learned.
+        Without it places differ by their distances alone, as they should in a text that begins anywhere; with it those of a
+        picture do, of which nothing is seen yet.
         """
         require(
             ("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"),
@@ -62,6 +65,8 @@ class TokenTransformer(Sequences):
         self.tied, self.leave = tied, zeroed(nn.Linear(width, width if tied else vocab))
         self.begin(self.token, self.source)
         self.beside = nn.Embedding(2 * neighbours, width) if neighbours else None
+        self.place = nn.Embedding(length + causal, width) if placed else None
+        self.begin(self.place)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         self.check_length(x)
@@ -83,7 +88,8 @@ class TokenTransformer(Sequences):
             raise InputError(
                 "a network that sees both sides cannot read on from what it has read; set network.causal to true"
             )
-        tokens = self.embedded(x, self.sources(cond, len(x)) if memory is None else None)
+        begun = 0 if memory is None else memory.count - self.source_length
+        tokens = self.embedded(x, self.sources(cond, len(x)) if memory is None else None, begun)
         if memory is None:
             memory = Memory.empty(len(self.body.blocks), len(x), self.heads, len(self.turn), tokens)
         first, memory = memory.count, memory.going_on(len(x), tokens.shape[1])
@@ -91,9 +97,12 @@ class TokenTransformer(Sequences):
         out = self.body(tokens, self.told(torch.zeros(len(x), device=x.device), cond), order, memory)
         return self.logits(out[:, out.shape[1] - x.shape[1] :]), memory
 
-    def embedded(self, x: Tensor, source: Tensor | None) -> Tensor:
-        """The vectors (B, S + m, width) of the source, where there is one, and then of the tokens x (B, m), neighbours mixed in."""
-        return self.after(source, self.among_neighbours(looked_up(self.token, x, "token")))
+    def embedded(self, x: Tensor, source: Tensor | None, first: int = 0) -> Tensor:
+        """The vectors (B, S + m, width) of the source, where there is one, and of the tokens x (B, m), which stand from `first` on.
+
+        Neighbours are mixed in.
+        """
+        return self.after(source, self.at_places(self.among_neighbours(looked_up(self.token, x, "token")), first))
 
     def logits(self, x: Tensor) -> Tensor:
         """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""

@@ -32,6 +32,7 @@ class VectorTransformer(Sequences):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         neighbours: int = 0,
+        placed: bool = False,
     ) -> None:
         """`channels`: numbers a vector. The other options are those of `carrara.networks.tokens.TokenTransformer`."""
         require(
@@ -46,10 +47,12 @@ class VectorTransformer(Sequences):
         nn.init.normal_(self.enter.weight, std=SMALL / channels**0.5)
         nn.init.zeros_(self.enter.bias)
         self.beside = nn.Embedding(2 * neighbours, width) if neighbours else None
+        self.place = nn.Embedding(length, width) if placed else None
+        self.begin(self.place)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         self.check_length(x)
-        read = self.after(self.sources(cond, len(x)), self.among_neighbours(self.enter(x)))
+        read = self.after(self.sources(cond, len(x)), self.at_places(self.among_neighbours(self.enter(x))))
         out = self.body(read, self.told(level, cond), Order(self.turn[: read.shape[1]]))
         said: Tensor = self.leave(out[:, self.source_length :])
         return said
