@@ -66,6 +66,7 @@ FROM_DATA: dict[str, frozenset[str]] = {
             "outputs",
             "vocab",
             "length",
+            "levels",
             "source_vocab",
             "source_length",
             "text_width",

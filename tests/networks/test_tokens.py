@@ -14,6 +14,7 @@ from carrara.networks import ops
 from carrara.networks.recompute import recompute
 from carrara.networks.sequences import mixed, places
 from carrara.networks.tokens import TokenTransformer
+from carrara.networks.words import Parts, parts
 from carrara.recipe import check
 
 VOCAB, LENGTH, CLASSES, SOURCE_VOCAB, SOURCE_LENGTH = 11, 9, 3, 5, 4
@@ -436,3 +437,48 @@ def test_places_are_the_same_read_on_from_memory(parts: list[int]) -> None:
         logits, memory = network.following(part, cond, memory)
         said.append(logits)
     torch.testing.assert_close(torch.cat(said, 1)[:, :LENGTH], network(x, 0 * level, cond), rtol=1e-5, atol=1e-5)
+
+
+LEVELS = (2, 3, 2)
+
+
+def factored(**options: Any) -> TokenTransformer:
+    return net(vocab=12, levels=LEVELS, factored=True, classes=0, source_vocab=0, source_length=0, **options)
+
+
+def test_words_are_numbered_through_all_their_parts() -> None:
+    found = torch.stack(parts(LEVELS), 1).tolist()
+    assert found[:5] == [[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 2, 0]] and found[6] == [0, 0, 1]
+    words = Parts(LEVELS, 12, 5)
+    start = torch.tensor([0, 2, 5])
+    expected = [words.vectors(torch.tensor(of_word) + start).sum(0) for of_word in found]
+    torch.testing.assert_close(words.table(), torch.stack(expected))
+    torch.testing.assert_close(words(torch.arange(13)), torch.cat([words.table(), torch.zeros(1, 5)]))
+
+
+@both
+def test_what_is_learnt_of_a_part_is_known_of_every_word_that_has_it(causal: bool) -> None:
+    """After one word is learnt, those that share more of its parts are likelier, though none of them was seen."""
+    network = factored(causal=causal)
+    assert not bool(network(torch.full((1, 3), 12), torch.ones(1)).any())
+    optimiser = torch.optim.Adam(network.parameters(), 0.01)
+    hidden, word = torch.full((4, 3), 12), 7
+    for _ in range(30):
+        logits = network(hidden, torch.ones(4))
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.full((12,), word)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    chance = network(hidden, torch.ones(4)).detach()[0, 0].softmax(-1)
+    alike = (torch.stack(parts(LEVELS), 1) == torch.tensor([part[word] for part in parts(LEVELS)])).sum(1)
+    means = [float(chance[alike == count].mean()) for count in range(4)]
+    assert means == sorted(means) and means[2] > 2 * means[0]
+
+
+def test_words_without_parts_have_none_to_share() -> None:
+    for options, words in (
+        ({}, r"network\.factored is True; it must be false where words are not made of parts"),
+        ({"levels": (2, 3)}, r"network\.factored is True; it must be false where words are not made of parts"),
+        ({"levels": (11,), "tied": True}, r"network\.factored is True; it must be false where network\.tied is true"),
+    ):
+        with pytest.raises(InputError, match=words):
+            net(factored=True, **options)

@@ -31,8 +31,8 @@ class Codec(Protocol):
         """The shape of one x0, given that of one of the media; () are texts."""
         ...
 
-    def told(self, media_shape: tuple[int, ...]) -> dict[str, int]:
-        """What a network is told of x0: channels and size, or vocab and length."""
+    def told(self, media_shape: tuple[int, ...]) -> dict[str, Any]:
+        """What a network is told of x0: channels and size, or vocab and length, and levels where words are made of parts."""
         ...
 
     def start(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -55,9 +55,9 @@ class Vq(Trained[VqModel]):
         h, w = self.model.grid
         return (h * w,)
 
-    def told(self, media_shape: tuple[int, ...]) -> dict[str, int]:
-        """What a network is told of x0: how many words there are, and how many stand for a picture."""
-        return {"vocab": self.vocab, "length": self.shape(media_shape)[0]}
+    def told(self, media_shape: tuple[int, ...]) -> dict[str, Any]:
+        """What a network is told of x0: how many words there are, of what parts, and how many stand for a picture."""
+        return {"vocab": self.vocab, "levels": self.model.levels, "length": self.shape(media_shape)[0]}
 
     def start(
         self, start: Tensor, mask: Tensor | None, media_shape: tuple[int, ...], count: int

@@ -14,6 +14,7 @@ from carrara.networks.memory import Memory
 from carrara.networks.options import require
 from carrara.networks.sequences import SMALL, Sequences, looked_up
 from carrara.networks.transformer import Order
+from carrara.networks.words import Parts
 
 
 class TokenTransformer(Sequences):
@@ -45,18 +46,22 @@ class TokenTransformer(Sequences):
         tied: bool = False,
         neighbours: int = 0,
         placed: bool = False,
+        factored: bool = False,
+        levels: tuple[int, ...] = (),
     ) -> None:
         """`width`: numbers a token, a multiple of `head_width`, those of one head of attention, which is even. `depth`: blocks.
         `mlp_ratio`: how much wider than a token each block's MLP is. `tied`: whether a token's logit is read off with the vector
         that the token is embedded by. `neighbours`: how many tokens on each side are read into a token's vector, each weighed
         number by number; only where the network is not causal. `placed`: whether each place has a vector of its own, learned.
         Without it places differ by their distances alone, as they should in a text that begins anywhere; with it those of a
-        picture do, of which nothing is seen yet.
+        picture do, of which nothing is seen yet. `factored`: whether words that are made of parts, of which part d has `levels[d]`
+        levels, share what is learnt of those, as they are read and as they are said. `levels` come from the data.
         """
         require(
             ("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"),
             ("neighbours", neighbours, neighbours >= 0, "at least 0"),
             ("neighbours", neighbours, not (causal and neighbours), "0 where network.causal is true"),
+            ("factored", factored, not (tied and factored), "false where network.tied is true"),
         )
         super().__init__(length, classes, source_vocab, source_length, width, head_width, told_level)
         self.vocab, self.causal = vocab, causal
@@ -66,7 +71,11 @@ class TokenTransformer(Sequences):
         self.begin(self.token, self.source)
         self.beside = nn.Embedding(2 * neighbours, width) if neighbours else None
         self.place = nn.Embedding(length + causal, width) if placed else None
-        self.begin(self.place)
+        self.heard = Parts(levels, vocab, width) if factored else None
+        self.said = Parts(levels, vocab, width) if factored else None
+        self.begin(self.place, *(part.vectors for part in (self.heard,) if part))
+        if self.said is not None:
+            zeroed(self.said.vectors)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         self.check_length(x)
@@ -102,9 +111,13 @@ class TokenTransformer(Sequences):
 
         Neighbours are mixed in.
         """
-        return self.after(source, self.at_places(self.among_neighbours(looked_up(self.token, x, "token")), first))
+        read = looked_up(self.token, x, "token")
+        read = read if self.heard is None else read + self.heard(x)
+        return self.after(source, self.at_places(self.among_neighbours(read), first))
 
     def logits(self, x: Tensor) -> Tensor:
         """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""
+        if self.said is not None:
+            return F.linear(x, self.leave.weight + self.said.table(), self.leave.bias)
         out: Tensor = self.leave(x)
         return F.linear(out, self.token.weight[:-1] / (SMALL * x.shape[-1] ** 0.5)) if self.tied else out

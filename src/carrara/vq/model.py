@@ -36,6 +36,11 @@ class VqModel(AutoencoderModel[Autoencoder]):
     kind: ClassVar[str] = VQ
 
     @property
+    def levels(self) -> tuple[int, ...]:
+        """How many levels each part of a word has, that which counts fastest first."""
+        return tuple(self.network.quantiser.levels.flatten().tolist())
+
+    @property
     def vocab(self) -> int:
         """How many words there are; the id `vocab` itself stands for one that is not known."""
         return self.network.quantiser.vocab
