@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 
 .PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-emoji bench-encoders bench-fid-floor bench-fid-peers bench-phonemes bench-verse bench-maskgit bench-kernels bench-architecture docs data clean $(VENV)
 
@@ -25,10 +26,11 @@ demo: $(VENV)
 	$(BIN)/carrara evaluate runs/digits -n 1000
 	@echo "The report: runs/digits/report.html"
 
-# Tests that need Debian's data skip themselves, with the reason, where it cannot be fetched.
+# A process for each core, and whole files to each, for what a file's tests have in common is made once. Tests that need Debian's data skip
+# themselves, with the reason, where it cannot be fetched.
 test: $(VENV)
 	-$(BIN)/python -m carrara.data.fetch
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV) data
 	$(BIN)/pytest -m slow

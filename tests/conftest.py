@@ -1,7 +1,12 @@
 """What every test lives in."""
 
+import os
 import signal
 from collections.abc import Iterator
+
+# Where tests run side by side, what they start keeps to its core too. Whoever is imported first reads this.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
