@@ -94,7 +94,7 @@ bench-clip-emoji: $(VENV)
 	$(BIN)/python -m benchmarks.clip_emoji
 
 # The recipe's rate first, which needs the idle machine, then thirty minutes of training, the CLIP where it is not there, and a quarter of an
-# hour of measuring; the same at 64×64, of latents and of pixels, twenty minutes each, after the autoencoder. Stopped, it goes on. FLAGS is for
+# hour of measuring; the same at 64×64, of latents and of pixels, fifteen minutes each, after the autoencoder. Stopped, it goes on. FLAGS is for
 # what else it can be asked, such as FLAGS='--latents 0'.
 bench-emoji: $(VENV)
 	$(BIN)/python -m benchmarks.emoji $(FLAGS)

@@ -54,7 +54,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
     parser = prompted.parser(__doc__, 30.0, "runs/text-to-image")
-    parser.add_argument("--latents", type=float, default=20.0, help="minutes for the two at 64×64; 0 leaves them out")
+    parser.add_argument("--latents", type=float, default=15.0, help="minutes for the two at 64×64; 0 leaves them out")
     parser.add_argument("--picture", type=Path, default=PICTURE)
     parser.add_argument("--latent-picture", type=Path, default=LATENT_PICTURE)
     return parser.parse_args()
