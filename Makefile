@@ -99,7 +99,7 @@ bench-clip-emoji: $(VENV)
 bench-emoji: $(VENV)
 	$(BIN)/python -m benchmarks.emoji $(FLAGS)
 
-# The rates of three recipes first, which need the idle machine, then fifteen minutes of training for each; stopped, it goes on.
+# The rates of three recipes first, which need the idle machine, then six minutes of training for each; stopped, it goes on.
 bench-encoders: $(VENV)
 	$(BIN)/python -m benchmarks.encoders $(FLAGS)
 

@@ -61,7 +61,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
-    parser = prompted.parser(__doc__, 15.0, "runs/encoders")
+    parser = prompted.parser(__doc__, 6.0, "runs/encoders")
     parser.add_argument("--chart", type=Path, default=CHART)
     return parser.parse_args()
 
