@@ -66,7 +66,7 @@ def of_latents(asked: argparse.Namespace, clip: Clip, dataset: Dataset) -> dict[
         return {}
     runs = asked.runs / "latents"
     models = latents.trained(asked.latents, runs)
-    found = latents.figures(models, clip, asked.features, SCALES, runs, asked.n)
+    found = latents.figures(models, clip, asked.features, runs, asked.n)
     drawing(runs / "latent", dataset, asked.latent_picture)
     for name, note in latents.NOTES.items():
         print(f"latent.{name}: {note}")

@@ -7,7 +7,6 @@ What reconstructions of held-out pictures are away from real ones is the autoenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,9 @@ KL_IMAGES = 32_000
 RECIPES: dict[str, list[str]] = {"latent": ["emoji-latent"], "pixels": ["emoji", "--set", "data.size=64"]}
 SHARED = ("floor", "ceiling", "n", "reference", "features", "clip", "clip_sha256", "clip_rank_chance")
 """What is the same of both models, and said once."""
-TIMED, ROUNDS, BATCH = 64, 4, 16
+SCALES = (1.0, 3.0)
+"""Of guidance: none, and the recipes' own."""
+TIMED, ROUNDS, BATCH = 32, 4, 8
 NOTES = {
     "pixels": "the same figures of the recipe emoji at the same size, trained for as many minutes",
     "fid_over_pixels": "the distance of the model of latents over that of the model of pixels",
@@ -54,12 +55,12 @@ def trained(minutes: float, runs: Path, images: int = KL_IMAGES) -> dict[str, Mo
 
 
 def figures(
-    models: dict[str, Model], clip: Clip, features: Features | str, scales: Sequence[float], runs: Path, n: int | None
+    models: dict[str, Model], clip: Clip, features: Features | str, runs: Path, n: int | None
 ) -> dict[str, Any]:
     """All that is to be said of the two: of the model of latents, under "pixels" of the other, and how they compare."""
     dataset = dataset_of(models["pixels"].recipe)
     judges = Judges.of(dataset, len(dataset.heldout) if n is None else n, features, clip)
-    found = {name: prompted.figures(model, judges, scales, runs / name / FOLDER) for name, model in models.items()}
+    found = {name: prompted.figures(model, judges, SCALES, runs / name / FOLDER) for name, model in models.items()}
     return {
         **found["latent"],
         **of_autoencoder(models["latent"], judges, runs / "latent" / FOLDER),

@@ -8,14 +8,18 @@ them, and real pictures under their own captions are not always right either: bo
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from carrara import tensors
 from carrara.data import Dataset, Split
+from carrara.evaluation.cache import kept
 from carrara.evaluation.captions import Captioned, ClipScore, clip_score
 from carrara.evaluation.clip import Clip
 from carrara.evaluation.features import Features
@@ -98,14 +102,21 @@ class Judges:
         """How the CLIP likes pictures (n, C, H, W) under the captions."""
         return clip_score(Captioned.of(pictures, asked.captions, self.clip))
 
-    def figures(self, pictures: Tensor, asked: Asked) -> dict[str, Any]:
-        """fid, clip_rank and clip_score of these pictures."""
-        found = self.rank(pictures, asked)
-        return {
-            "fid": self.measure.measure(pictures).value,
-            "clip_rank": found.above_floor,
-            "clip_score": found.value,
+    def figures(self, pictures: Tensor, asked: Asked, folder: Path) -> dict[str, Any]:
+        """fid, clip_rank and clip_score of these pictures; kept in `folder`, for looking at them takes longest."""
+        key = {
+            "what": "fid, rank and score",
+            "pictures": tensors.sha256({"pictures": pictures}),
+            "captions": "\n".join(asked.captions),
+            **{name: str(value) for name, value in self.scale().items()},
         }
+        found = kept(key, folder, lambda: {"found": torch.tensor(self._looked(pictures, asked), dtype=torch.float64)})
+        return dict(zip(("fid", "clip_rank", "clip_score"), found["found"].tolist(), strict=True))
+
+    def _looked(self, pictures: Tensor, asked: Asked) -> tuple[float, float, float]:
+        found = self.rank(pictures, asked)
+        rank = math.nan if found.above_floor is None else found.above_floor
+        return self.measure.measure(pictures).value, rank, found.value
 
     def scale(self) -> dict[str, Any]:
         """What the figures are read against."""
@@ -134,7 +145,7 @@ def drawn(model: Model, asked: Asked, judges: Judges, scales: Sequence[float], f
 def curve(model: Model, asked: Asked, judges: Judges, scales: Sequence[float], folder: Path) -> list[dict[str, Any]]:
     """The figures at each scale, the least first."""
     made = drawn(model, asked, judges, scales, folder)
-    return [{"guidance": scale, **judges.figures(pictures, asked)} for scale, pictures in made.items()]
+    return [{"guidance": scale, **judges.figures(pictures, asked, folder)} for scale, pictures in made.items()]
 
 
 def figures(model: Model, judges: Judges, scales: Sequence[float], folder: Path) -> dict[str, Any]:

@@ -82,12 +82,18 @@ def models(dataset: Dataset) -> dict[str, Model]:
     return {"minilm": letters, "classes": small("{kind: label}", dataset.classes)}
 
 
-def test_real_pictures_fit_their_captions_and_mixed_ones_do_at_chance(judges: Judges, dataset: Dataset) -> None:
+def test_real_pictures_fit_their_captions_and_mixed_ones_do_at_chance(
+    judges: Judges, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = Asked.of(dataset.heldout, 12)
     assert judges.rank(asked.real, asked).above_floor == 1
     mixed = asked.real[torch.randperm(12, generator=torch.Generator().manual_seed(0))]
-    found = judges.figures(mixed, asked)
+    found = judges.figures(mixed, asked, tmp_path)
     assert found["fid"] == pytest.approx(judges.measure.floor, rel=1e-3) and 0.15 < found["clip_rank"] < 0.85
+    other = judges.figures(asked.real, asked, tmp_path)
+    assert other["clip_rank"] == 1
+    monkeypatch.setattr(Judges, "rank", lambda *_: pytest.fail("what is known was looked at again"))
+    assert judges.figures(mixed, asked, tmp_path) == found and judges.figures(asked.real, asked, tmp_path) == other
 
 
 def test_models_are_asked_for_the_captions_or_for_the_classes_of_their_pictures(
@@ -137,10 +143,11 @@ def test_latents_stand_beside_pixels_with_the_autoencoders_share(
 ) -> None:
     monkeypatch.setattr(latents, "dataset_of", lambda recipe: judges.dataset)
     monkeypatch.setattr(latents, "TIMED", 8)
+    monkeypatch.setattr(latents, "SCALES", (1.0,))
     rates = {"latent": {"images_per_s": 30.0}, "pixels": {"images_per_s": 10.0}}
     monkeypatch.setattr(lengths, "told", lambda models, runs: rates)
     both = {"latent": latent, "pixels": models["minilm"]}
-    found = latents.figures(both, Greys(), Averages(), (1.0,), tmp_path, 12)
+    found = latents.figures(both, Greys(), Averages(), tmp_path, 12)
     json.dumps(found)
     assert found.keys() <= prompted.NOTES.keys() | latents.NOTES.keys()
     assert found["pixels"]["fid"] == prompted.figures(models["minilm"], judges, (1.0,), tmp_path / "again")["fid"]
