@@ -30,7 +30,7 @@ RECIPES: dict[str, list[str]] = {
     "minilm": ["emoji"],
     "classes": ["emoji-classes", "--set", "training.optimiser=muon", "--set", "training.lr=0.004"],
 }
-SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+SCALES = (1.0, 1.5, 3.0, 5.0)
 CHART = Path("docs/pictures/encoders.svg")
 NOTES = {
     **lengths.NOTES,
