@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,10 +164,3 @@ def figures(model: Model, judges: Judges, scales: Sequence[float], folder: Path)
         "guidance_scale": own,
         "guidance": curve(model, sides["heldout"], judges, scales, folder),
     }
-
-
-def facts(model: Model) -> dict[str, Any]:
-    """What is to be said of a model that a run has trained, as far as it knows."""
-    known: Mapping[str, Any] = model.facts
-    names = ("training_images_seen", "training_seconds", "precision", "data_fingerprint")
-    return {"parameters": model.parameters, **{name: known[name] for name in names if name in known}}
