@@ -44,7 +44,11 @@ class FiniteScalar(nn.Module):
 
     def codes(self, ids: Tensor) -> Tensor:
         """The codes (B, D, H, W) of the words (B, H, W)."""
-        return self._centres(ids[:, None] // self.places % self.levels)
+        return self._centres(self.parts(ids))
+
+    def parts(self, ids: Tensor) -> Tensor:
+        """Which level each channel of the words (B, H, W) has, int64 (B, D, H, W)."""
+        return ids[:, None] // self.places % self.levels
 
     def _parts(self, bounded: Tensor) -> Tensor:
         """Which part of (−1, 1) each number is in, int64."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carrara.networks.options import require
+from carrara.networks.quantiser import FiniteScalar
 
 
 class Parts(nn.Module):
@@ -27,7 +28,7 @@ class Parts(nn.Module):
         holds = bool(levels) and math.prod(levels) == vocab
         require(("factored", True, holds, "false where words are not made of parts, as those of the codec vq are"))
         self.vectors = nn.Embedding(sum(levels), width)
-        rows = [F.one_hot(part, level) for part, level in zip(parts(levels), levels, strict=True)]
+        rows = [F.one_hot(part, level) for part, level in zip(parts(levels).T, levels, strict=True)]
         self.register_buffer("rows", F.pad(torch.cat(rows, 1).float(), (0, 0, 0, 1)), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -39,10 +40,7 @@ class Parts(nn.Module):
         return self.rows[:-1] @ self.vectors.weight
 
 
-def parts(levels: Sequence[int]) -> list[Tensor]:
-    """For each part which level each word has, (vocab,) int64."""
-    ids, found = torch.arange(math.prod(levels)), []
-    for level in levels:
-        found.append(ids % level)
-        ids = ids // level
-    return found
+def parts(levels: Sequence[int]) -> Tensor:
+    """Which level each part of each word has, int64 (vocab, D), numbered as `carrara.networks.quantiser.FiniteScalar` does."""
+    ids = torch.arange(math.prod(levels))
+    return FiniteScalar(levels).parts(ids[:, None, None])[:, :, 0, 0]
