@@ -32,7 +32,7 @@ class Codec(Protocol):
         ...
 
     def told(self, media_shape: tuple[int, ...]) -> dict[str, Any]:
-        """What a network is told of x0: channels and size, or vocab and length, and levels where words are made of parts."""
+        """What a network is told of x0: channels and size, or vocab and length, and of a picture's words levels and grid."""
         ...
 
     def start(

@@ -56,8 +56,13 @@ class Vq(Trained[VqModel]):
         return (h * w,)
 
     def told(self, media_shape: tuple[int, ...]) -> dict[str, Any]:
-        """What a network is told of x0: how many words there are, of what parts, and how many stand for a picture."""
-        return {"vocab": self.vocab, "levels": self.model.levels, "length": self.shape(media_shape)[0]}
+        """What a network is told of x0: how many words there are, of what parts, how many stand for a picture, on what grid."""
+        return {
+            "vocab": self.vocab,
+            "levels": self.model.levels,
+            "length": self.shape(media_shape)[0],
+            "grid": self.model.grid,
+        }
 
     def start(
         self, start: Tensor, mask: Tensor | None, media_shape: tuple[int, ...], count: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -66,14 +66,16 @@ class Sequences(nn.Module):
         self.source = nn.Embedding(source_vocab + 1, width) if source_vocab else None
         self.register_buffer("turn", places(source_length + length + 1, head_width), persistent=False)
 
-    def blocks(self, depth: int, mlp_ratio: float, dropout: float) -> Transformer:
+    def blocks(
+        self, depth: int, mlp_ratio: float, dropout: float, first: Callable[[], nn.Module] | None = None
+    ) -> Transformer:
         """The transformer of these options. Raises InputError where they make none."""
         require(
             ("depth", depth, depth >= 1, "at least 1 block"),
             ("mlp_ratio", mlp_ratio, mlp_ratio * self.width >= 1, "positive, and wide enough for one number"),
             ("dropout", dropout, 0 <= dropout < 1, "at least 0 and below 1"),
         )
-        return Transformer(self.width, depth, self.heads, self.emb, mlp_ratio, dropout, ops.rms_norm)
+        return Transformer(self.width, depth, self.heads, self.emb, mlp_ratio, dropout, ops.rms_norm, first)
 
     def begin(self, *tables: nn.Embedding | None) -> None:
         """Draws the vectors of tokens anew, small, of those tables that there are."""

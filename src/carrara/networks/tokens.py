@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from carrara.errors import InputError
 from carrara.networks.blocks import zeroed
 from carrara.networks.memory import Memory
+from carrara.networks.nearby import Nearby
 from carrara.networks.options import require
 from carrara.networks.sequences import SMALL, Sequences, looked_up
 from carrara.networks.transformer import Order
@@ -47,7 +49,9 @@ class TokenTransformer(Sequences):
         neighbours: int = 0,
         placed: bool = False,
         factored: bool = False,
+        nearby: bool = False,
         levels: tuple[int, ...] = (),
+        grid: tuple[int, ...] = (),
     ) -> None:
         """`width`: numbers a token, a multiple of `head_width`, those of one head of attention, which is even. `depth`: blocks.
         `mlp_ratio`: how much wider than a token each block's MLP is. `tied`: whether a token's logit is read off with the vector
@@ -55,18 +59,23 @@ class TokenTransformer(Sequences):
         number by number; only where the network is not causal. `placed`: whether each place has a vector of its own, learned.
         Without it places differ by their distances alone, as they should in a text that begins anywhere; with it those of a
         picture do, of which nothing is seen yet. `factored`: whether words that are made of parts, of which part d has `levels[d]`
-        levels, share what is learnt of those, as they are read and as they are said. `levels` come from the data.
+        levels, share what is learnt of those, as they are read and as they are said. `nearby`: whether each block first mixes into
+        every place those around it, see `carrara.networks.nearby`; only where the network is not causal. `levels`, and the `grid`
+        (h, w) of a picture's words, come from the data; () is a text's line.
         """
         require(
             ("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"),
             ("neighbours", neighbours, neighbours >= 0, "at least 0"),
             ("neighbours", neighbours, not (causal and neighbours), "0 where network.causal is true"),
+            ("nearby", nearby, not (causal and nearby), "false where network.causal is true"),
             ("factored", factored, not (tied and factored), "false where network.tied is true"),
         )
         super().__init__(length, classes, source_vocab, source_length, width, head_width, told_level)
         self.vocab, self.causal = vocab, causal
         self.token = nn.Embedding(vocab + 1, width)
-        self.body = self.blocks(depth, mlp_ratio, dropout)
+        self.body = self.blocks(
+            depth, mlp_ratio, dropout, partial(Nearby, width, grid, source_length) if nearby else None
+        )
         self.tied, self.leave = tied, zeroed(nn.Linear(width, width if tied else vocab))
         self.begin(self.token, self.source)
         self.beside = nn.Embedding(2 * neighbours, width) if neighbours else None

@@ -54,9 +54,12 @@ class Transformer(nn.Module):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         norm: Norm = ops.layer_norm,
+        first: Callable[[], nn.Module] | None = None,
     ) -> None:
+        """`first`: makes what each block is preceded by, x -> x."""
         super().__init__()
         self.norm = norm
+        self.first = nn.ModuleList(first() for _ in range(depth)) if first else None
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, dropout, norm) for _ in range(depth))
         told = (PER_BLOCK * depth + 2) * width
         self.modulate = zeroed(nn.Linear(embedding, told)) if embedding else None
@@ -69,6 +72,7 @@ class Transformer(nn.Module):
         """`memory`: where what was read before x stands, with room for x, which is put there."""
         told, order = self.vectors(x, embedding), order or NONE
         for i, block in enumerate(self.blocks):
+            x = x if self.first is None else self.first[i](x)
             known = order if memory is None else order._replace(kept=memory.of(i, x.shape[1]))
             x = block(x, *told[PER_BLOCK * i : PER_BLOCK * (i + 1)], known)
         shift, scale = told[-2:]
