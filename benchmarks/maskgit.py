@@ -36,10 +36,18 @@ WAYS = {
         f"maskgit, {steps} steps, guidance {scale:g}, chance {chance:g}": Way(
             "masked", {"steps": steps, "guidance_scale": scale, "options": {"choice_temperature": chance}}
         )
-        for steps, scale in ((8, 1.0), (12, 1.0), (6, 1.5))
-        for chance in (2.0, 4.5)
+        for steps, scale, chance in (
+            (8, 1.0, 10.0),
+            (12, 1.0, 4.5),
+            (12, 1.0, 10.0),
+            (12, 1.0, 30.0),
+            (6, 1.5, 4.5),
+            (6, 1.5, 10.0),
+        )
     },
-    **{f"autoregressive, guidance {scale:g}": Way("ar", {"guidance_scale": scale}) for scale in (1.0, 1.5)},
+    **{
+        f"autoregressive, guidance {scale:g}": Way("ar", {"guidance_scale": scale}) for scale in (1.0, 1.25, 1.5, 2.0)
+    },
 }
 """A guided step asks the network twice."""
 
@@ -85,8 +93,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of training of each model of words")
-    parser.add_argument("--codec-images", type=int, default=90_000, help="images that the autoencoder is trained on")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of training of each model of words")
+    parser.add_argument("--codec-images", type=int, default=120_000, help="images that the autoencoder is trained on")
     parser.add_argument("-n", type=int, default=1000, help="samples of each way")
     parser.add_argument("--set", action="append", default=[], help="a change of both recipes, as of carrara train")
     parser.add_argument("--runs", type=Path, default=Path("runs/maskgit"), help="where the runs are kept")

@@ -26,7 +26,8 @@ class Nearby(nn.Module):
     def __init__(self, width: int, grid: Sequence[int] = (), before: int = 0) -> None:
         super().__init__()
         self.grid, self.before = tuple(grid), before
-        self.weights = nn.Embedding(WIDE ** max(1, len(self.grid)), width)  # No matrix: nothing is summed over numbers.
+        # An embedding, for it is no matrix to be made orthogonal: nothing is summed over numbers.
+        self.weights = nn.Embedding(WIDE ** max(1, len(self.grid)), width)
         nn.init.zeros_(self.weights.weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,4 +44,6 @@ class Nearby(nn.Module):
     def check(self, count: int) -> None:
         """Raises InputError for another number of places than the grid has."""
         if count != math.prod(self.grid):
-            raise InputError(f"there are {count} tokens, and the network was made for {' × '.join(map(str, self.grid))} of them")
+            raise InputError(
+                f"there are {count} tokens, and the network was made for {' × '.join(map(str, self.grid))} of them"
+            )
