@@ -67,6 +67,7 @@ FROM_DATA: dict[str, frozenset[str]] = {
             "vocab",
             "length",
             "levels",
+            "grid",
             "source_vocab",
             "source_length",
             "text_width",
