@@ -93,7 +93,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """What the command was asked."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of training of each model of words")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of training of each model of words")
     parser.add_argument("--codec-images", type=int, default=120_000, help="images that the autoencoder is trained on")
     parser.add_argument("-n", type=int, default=1000, help="samples of each way")
     parser.add_argument("--set", action="append", default=[], help="a change of both recipes, as of carrara train")
