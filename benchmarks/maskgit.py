@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
 from benchmarks import lengths
@@ -20,8 +23,10 @@ from benchmarks.recipes import carrara as command
 from benchmarks.result import report
 from benchmarks.rivals.pictures import labels_in_turn
 from benchmarks.ways import Made, Way, made
+from carrara import files
 from carrara.data import Dataset
 from carrara.evaluation.measure import Yardstick, heldout, yardstick
+from carrara.evaluation.pictures import labelled_grid, png_bytes
 from carrara.model import Model
 from carrara.training.run import dataset_of
 
@@ -31,6 +36,9 @@ ROUNDS = 4
 BATCH = 50
 ALONE = 32
 """Pictures that are timed one at a time."""
+PICTURES = Path("docs/pictures")
+SHOWN = 5
+"""Pictures whose steps are shown."""
 WAYS = {
     **{
         f"maskgit, {steps} steps, guidance {scale:g}, chance {chance:g}": Way(
@@ -85,6 +93,8 @@ def main() -> None:
     best = {side: best_of(found, side) for side in models}
     alone = made(models, {name: WAYS[name] for name in best.values()}, ALONE, ROUNDS, 1)
     speeds = {name: each.per_s.as_dict() for name, each in alone.items()}
+    samples = {side: pictures[name].samples for side, name in best.items()}
+    draw(asked.pictures, beside(models["masked"], dataset, samples), steps(models["masked"], dataset, best["masked"]))
     report(
         "maskgit", {**compared(found, best, speeds), "ways": found, **about(models, dataset, measure, asked)}, NOTES
     )
@@ -98,6 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-n", type=int, default=1000, help="samples of each way")
     parser.add_argument("--set", action="append", default=[], help="a change of both recipes, as of carrara train")
     parser.add_argument("--runs", type=Path, default=Path("runs/maskgit"), help="where the runs are kept")
+    parser.add_argument("--pictures", type=Path, default=PICTURES, help="where the two pictures go")
     return parser.parse_args()
 
 
@@ -160,6 +171,30 @@ def about(
         "minutes": asked.minutes,
         "training": lengths.told(models, asked.runs),
     }
+
+
+def beside(model: Model, dataset: Dataset, samples: Mapping[str, Tensor]) -> Image.Image:
+    """A held-out picture of each class, what comes back of it from words, and under them the first samples of each side."""
+    first = [int(np.flatnonzero(dataset.heldout.labels == label)[0]) for label in range(len(dataset.classes))]
+    real = torch.from_numpy(dataset.heldout.pictures[first])
+    rows = [real, model.codec.decode(model.codec.encode(real)), *(made[: 2 * len(real)] for made in samples.values())]
+    names = ["held out", "as words", "MaskGIT", "", "autoregressive", ""]
+    return labelled_grid(torch.cat(rows).numpy(), names, dataset.classes, scale=2)
+
+
+def steps(model: Model, dataset: Dataset, name: str) -> Image.Image:
+    """What shows of the first samples of a way before each of its steps, and at the end; hidden words are grey."""
+    seeds = range(SHOWN)
+    wishes: dict[str, Any] = {**WAYS[name].wishes, **labelled(dataset, seeds)}
+    frames = [shown for _, shown, _ in model.film(seeds, **wishes)]
+    count = [str(step) for step in range(len(frames))]
+    return labelled_grid(torch.stack(frames, 1).flatten(0, 1).numpy(), column_labels=count, scale=2)
+
+
+def draw(folder: Path, beside: Image.Image, steps: Image.Image) -> None:
+    """Writes both pictures."""
+    for name, picture in {"maskgit": beside, "maskgit-steps": steps}.items():
+        files.write(folder / f"{name}.png", png_bytes(picture))
 
 
 if __name__ == "__main__":
