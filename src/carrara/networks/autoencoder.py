@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -53,9 +54,15 @@ class Autoencoder(Ways):
         super().__init__(channels, len(levels), len(levels), down, width, depth)
         self.quantiser = quantiser
 
-    def forward(self, x: Tensor) -> Tensor:
-        """What x (B, channels, H, W) is once it has gone through its ids, with a gradient through them."""
-        return self.back(self.quantiser(self.encoded(x)), x.shape[-2:])
+    def forward(self, x: Tensor, wrong: Tensor | None = None) -> Tensor:
+        """What x (B, channels, H, W) is once it has gone through its ids, with a gradient through them.
+
+        `wrong`: ids (B, h, w) that are read in the place of its own; −1 where none is.
+        """
+        codes = self.quantiser(self.encoded(x))
+        if wrong is not None:
+            codes = torch.where(wrong[:, None] < 0, codes, self.quantiser.codes(wrong.clamp(min=0)))
+        return self.back(codes, x.shape[-2:])
 
     def ids(self, x: Tensor) -> Tensor:
         """The ids (B, h, w) of pictures x (B, channels, H, W), int64."""
