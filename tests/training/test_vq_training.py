@@ -235,3 +235,42 @@ def test_a_run_does_not_go_on_with_another_codec(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Pixels, "sha256", "b" * 64, raising=False)
     with pytest.raises(InputError, match=r"codec .* is another than when the run in .* began; put its model back"):
         small.opened(tmp_path / "run")
+
+
+def test_words_that_are_mistaken_are_each_image_s_own_and_of_that_share(finished: Path, tmp_path: Path) -> None:
+    """Whatever batch an image is in; and the others are read as they are."""
+    trainable = learnt(tmp_path / "run", *TAUGHT, "trainable.mistaken=0.25")
+    x = Pixels().encode(media(finished, 24))
+    wrong = trainable.wrong(x, 40)
+    assert wrong is not None and wrong.shape == (24, 4, 4)
+    for row in (0, 23):
+        alone = trainable.wrong(x[row : row + 1], 40 + row)
+        assert alone is not None and torch.equal(alone[0], wrong[row])
+    assert not torch.equal(wrong[0], wrong[1])
+    replaced = wrong >= 0
+    assert 0.15 < float(replaced.double().mean()) < 0.35 and int(wrong.max()) < trainable.model.vocab
+    network = trainable.model.network.eval()
+    with torch.no_grad():
+        ids = network.ids(x)
+        codes = network.quantiser.codes(torch.where(replaced, wrong, ids))
+        assert torch.equal(network(x, wrong), network.back(codes, x.shape[-2:]))
+        assert not torch.equal(network(x, wrong), network(x))
+        assert torch.equal(trainable.quietly(x)[0], network(x))
+
+
+def test_an_autoencoder_that_met_wrong_words_bears_them_better(finished: Path, tmp_path: Path) -> None:
+    """The same quarter of words is wrong for both: the one that has met such loses less of the pictures."""
+    worse, pictures = [], media(finished, 64)
+    trained(tmp_path / "met", 150 * BATCH, [*TAUGHT, "trainable.mistaken=0.25"])
+    for vq in (load(finished), load(tmp_path / "met")):
+        ids, draw = vq.encode(pictures), torch.Generator().manual_seed(0)
+        replaced = torch.rand(ids.shape, generator=draw) < 0.25
+        wrong = torch.where(replaced, torch.randint(0, vq.vocab, ids.shape, generator=draw), ids)
+        worse.append(float((vq.decode(wrong).double() - pictures.double()).square().mean()))
+    assert worse[1] < 0.9 * worse[0]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_of_words_that_is_none_is_refused(tmp_path: Path, share: float) -> None:
+    with pytest.raises(RecipeError, match=rf"trainable\.mistaken is {share}; it is a share of words"):
+        trained(tmp_path / "run", BATCH, [*TAUGHT, f"trainable.mistaken={share}"])
