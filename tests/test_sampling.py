@@ -89,6 +89,15 @@ def test_what_is_none_is_left_as_it_is() -> None:
     assert given.changed(steps=6) == Sampling("ddim", 6, guidance_scale=2.0)
 
 
+def test_another_sampler_does_not_take_over_the_options_of_the_one_before() -> None:
+    given = Sampling("ancestral", 5, options={"eta": 0.5})
+    assert given.changed(sampler="heun") == Sampling("heun", 5)
+    assert given.changed(sampler="ancestral", steps=6) == Sampling("ancestral", 6, options={"eta": 0.5})
+    assert given.changed(sampler="ddim", options={}) == Sampling("ddim", 5)
+    with pytest.raises(InputError, match="'heun' has no option 'eta'"):
+        given.changed(sampler="heun", options={"eta": 0.5})
+
+
 def test_guidance_is_only_where_it_is_asked_for() -> None:
     denoiser, condition = Counting(Gaussian(Flow())), LabelCondition(("a", "b"))
     assert Sampling().guide(denoiser, condition.null(2)) is denoiser

@@ -64,8 +64,13 @@ class Sampling:
         return found if isinstance(found, Sampler) else Sampler(found, order=1, made_of=(NUMBERS, TOKENS))
 
     def changed(self, **changes: Any) -> Sampling:
-        """These settings with those that are not None put in their place."""
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
+        """These settings with those that are not None put in their place.
+
+        Another sampler does not take over the options of this one.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        kept = self.options if given.get("sampler", self.sampler) == self.sampler else {}
+        return replace(self, **{"options": kept, **given})
 
     def evaluations(self, strength: float = 1.0) -> int | None:
         """Evaluations of the denoiser a sample, a guided one being two of its network; None where it depends.
