@@ -158,10 +158,11 @@ def _bars(stderr: bool) -> Iterator[Report]:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int, glimpse: Glimpse | None = None) -> None:
-            if stage not in tasks:
+            begins = stage not in tasks
+            if begins:
                 tasks[stage] = progress.add_task(stage, total=total)
             progress.seen = None if stderr or glimpse is None else glimpse()
-            progress.update(tasks[stage], completed=done, total=total)
+            progress.update(tasks[stage], completed=done, total=total, refresh=begins)
 
         yield report
 
