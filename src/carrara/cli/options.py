@@ -127,6 +127,7 @@ def wishes(
     for option, value in (("--guidance-interval", guidance_interval), ("--guidance-rescale", guidance_rescale)):
         if value is not None and scale == 1:
             raise InputError(f"{option} {value} does nothing without guidance; give --guidance-scale too, 2 for one")
+    recipes = model.sampling.changed(sampler=sampler).options
     given = {
         "steps": steps,
         "sampler": sampler,
@@ -135,14 +136,9 @@ def wishes(
         "guidance_interval": None if guidance_interval is None else _interval(guidance_interval),
         "guidance_rescale": guidance_rescale,
         "threshold": None if threshold is None else _kind(threshold, "--threshold"),
-        "options": {**_recipes_options(model, sampler), **_own_options(model, sampler, {"eta": eta, **(draw or {})})},
+        "options": {**recipes, **_own_options(model, sampler, {"eta": eta, **(draw or {})})},
     }
     return {name: value for name, value in given.items() if value is not None}
-
-
-def _recipes_options(model: Model, sampler: str | None) -> dict[str, Any]:
-    """The recipe's own options hold for the recipe's own sampler."""
-    return dict(model.sampling.options) if sampler in (None, model.sampling.sampler) else {}
 
 
 def _own_options(model: Model, sampler: str | None, given: dict[str, float | None]) -> dict[str, Any]:
