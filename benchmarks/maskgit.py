@@ -3,6 +3,7 @@
 First the autoencoder (vq-fashion), then both, at equal parameters, data and minutes. Every way to sample is measured by the Fréchet
 distance of as many samples with the same classes, and timed in turns, in batches and a picture at a time; each side is judged by
 the best of its ways, MaskGIT's with at most MOST evaluations of the network. What is lost in the autoencoder is the floor of both.
+Two pictures are drawn: samples of both sides under real pictures, and the steps of a few.
 """
 
 from __future__ import annotations
