@@ -1,8 +1,8 @@
 """Minutes as images: recipes that are to be compared train as many minutes, each at its own rate on the idle machine.
 
-The rates are measured once, side by side, the best of several rounds in each recipe's fastest precision and kernels, and kept. From
-then on a minute is so many images of a recipe, so that a machine that is busy cannot change the result, and neither can training
-in pieces.
+The rates are measured once, side by side (that of a recipe which comes later by itself), the best of several rounds in each
+recipe's fastest precision and kernels, and kept. From then on a minute is so many images of a recipe, so that a machine that is
+busy cannot change the result, and neither can training in pieces.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def changed(recipes: Recipes, changes: Sequence[str]) -> dict[str, list[str]]:
 def rates(recipes: Recipes, path: Path, ways: Ways = WAYS) -> dict[str, Any]:
     """By recipe words, parameters, mode, images_per_s, batch, the rates of all modes; measured where one is not kept in `path`."""
     kept: dict[str, Any] = files.read_json(path) if path.is_file() else {}
-    if any(kept.get(name, {}).get("words") != list(words) for name, words in recipes.items()):
-        kept = {"made": about.surroundings(), **raced(recipes, ways)}
+    new = {name: words for name, words in recipes.items() if kept.get(name, {}).get("words") != list(words)}
+    if new:
+        kept = {**kept, "made": about.surroundings(), **raced(new, ways)}
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, kept)
     return kept

@@ -1,9 +1,9 @@
-"""MaskGIT beside the autoregressive model over the same words of the same autoencoder: `make bench-maskgit`.
+"""Masks by chance (MaskGIT) and by a plan beside the autoregressive model over the same words of the same autoencoder.
 
-First the autoencoder (vq-fashion), then both, at equal parameters, data and minutes. Every way to sample is measured by the Fréchet
-distance of as many samples with the same classes, and timed in turns, in batches and a picture at a time; each side is judged by
-the best of its ways, MaskGIT's with at most MOST evaluations of the network. What is lost in the autoencoder is the floor of both.
-Two pictures are drawn: samples of both sides under real pictures, and the steps of a few.
+`make bench-maskgit`: first the autoencoder (vq-fashion), then all three, at equal parameters, data and minutes. Every way to sample
+is measured by the Fréchet distance of as many samples with the same classes, and timed in turns, in batches and a picture at a
+time; each model is judged by the best of its ways, masked ones with at most MOST evaluations of the network. What is lost in the
+autoencoder is the floor of all. Two pictures are drawn: samples of all under real pictures, and the steps of a few.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from carrara.model import Model
 from carrara.training.run import dataset_of
 
 VQ = "vq-fashion"
+RECIPES = {"masked": "maskgit-fashion", "planned": "planned-fashion", "ar": "ar-fashion"}
 MOST = 12
 ROUNDS = 4
 BATCH = 50
@@ -85,7 +86,7 @@ def main() -> None:
     asked = arguments()
     command("train", VQ, "--images", str(asked.codec_images), "--out", str(asked.runs / VQ))
     codec = f"codec.model={asked.runs / VQ}"
-    recipes = {"masked": ["maskgit-fashion", "--set", codec], "ar": ["ar-fashion", "--set", codec]}
+    recipes = {name: [recipe, "--set", codec] for name, recipe in RECIPES.items()}
     models = lengths.trained(lengths.changed(recipes, asked.set), asked.minutes, asked.runs)
     dataset = dataset_of(models["masked"].recipe)
     pictures = made(models, WAYS, asked.n, ROUNDS, BATCH, lambda seeds: labelled(dataset, seeds))

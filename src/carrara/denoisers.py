@@ -46,12 +46,29 @@ class Following(Protocol):
     The memory is a value that is handed in and out; nothing is kept inside.
     """
 
-    def __call__(self, ids: Tensor, cond: Cond | None, memory: Any) -> tuple[Tensor, Any]: ...
+    def __call__(self, ids: Tensor, cond: Cond | None, memory: Any, /) -> tuple[Tensor, Any]: ...
 
 
 def following(denoiser: Any) -> Following | None:
     """The denoiser's `following`, where it has one."""
     found: Following | None = getattr(denoiser, "following", None)
+    return found
+
+
+class Reading(Protocol):
+    """What a denoiser whose tokens show in rounds can do besides: read each round once, and remember it.
+
+    (x_t (B, L), cond, memory) -> (logits (B, m, K), memory): the logits are about the m places of the next round, in the order of
+    `carrara.planning.Planned.rounds`; all earlier rounds show in x_t. The memory is None at first, and says which round is next.
+    It is a value that is handed in and out; nothing is kept inside.
+    """
+
+    def __call__(self, x_t: Tensor, cond: Cond | None, memory: Any, /) -> tuple[Tensor, Any]: ...
+
+
+def reading(denoiser: Any) -> Reading | None:
+    """The denoiser's `reading`, where it has one."""
+    found: Reading | None = getattr(denoiser, "reading", None)
     return found
 
 
@@ -173,6 +190,7 @@ DENOISERS: dict[str, str] = {
     "gaussian": "carrara.denoisers:gaussian",
     "masked": "carrara.tokens:masked",
     "autoregressive": "carrara.tokens:autoregressive",
+    "planned": "carrara.tokens:planned",
     "embedded": "carrara.embeddings:embedded",
 }
 """By the kind of their process. What a function has parameters for of `network`, `vocab`, `table` and carrara.recipe.PARTS it is

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carrara.denoisers import Cond, Denoiser, Following, following
+from carrara.denoisers import Cond, Denoiser, Following, Reading, following, reading
 from carrara.errors import InputError, nearest
 from carrara.processes import Process, like
 from carrara.rng import Streams
@@ -139,6 +139,12 @@ class Kept:
         """The denoiser's own, where it has one: what is kept shows, so nothing is believed there."""
         inner = following(self.denoiser)
         return None if inner is None else lambda ids, cond, memory: inner(ids, untold(cond), memory)
+
+    @property
+    def reading(self) -> Reading | None:
+        """As `following`, of the denoiser's `reading`."""
+        inner = reading(self.denoiser)
+        return None if inner is None else lambda x_t, cond, memory: inner(x_t, untold(cond), memory)
 
 
 def told(cond: Cond | None, known: Tensor, made: Tensor) -> Cond:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from carrara.beliefs import Tokens
-from carrara.denoisers import Cond, Denoiser, Following, following
+from carrara.denoisers import Cond, Denoiser, Following, Reading, following, reading
 from carrara.errors import InputError
 
 NO_CONDITION = "classifier-free guidance needs a condition to go towards; give a label or a prompt, or scale 1"
@@ -81,11 +81,19 @@ class Guided:
     @property
     def following(self) -> Following | None:
         """The denoiser's, guided, where it has one and guidance by the null condition acts all along; else None."""
-        inner = following(self.denoiser)
+        return self._remembering(following(self.denoiser))
+
+    @property
+    def reading(self) -> Reading | None:
+        """As `following`, of the denoiser's `reading`."""
+        return self._remembering(reading(self.denoiser))
+
+    def _remembering(self, inner: Following | Reading | None) -> _GuidedMemory | Following | Reading | None:
+        """What is asked for with a memory, guided; None where the memory could not be kept."""
         if self.scale == 1 or inner is None:
             return inner
         always = self.interval == (0.0, 1.0) and self.weak is None and not self.rescale
-        return _GuidedFollowing(self, inner) if always else None
+        return _GuidedMemory(self, inner) if always else None
 
     def _both(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> tuple[Any, Any]:
         if self.weak is not None:
@@ -109,13 +117,13 @@ class Guided:
 
 
 @dataclass(frozen=True)
-class _GuidedFollowing:
-    """`Following` under the condition and under the null one at once, with a memory of twice the batch."""
+class _GuidedMemory:
+    """`Following`, or `Reading`, under the condition and under the null one at once, with a memory of twice the batch."""
 
     guided: Guided
-    inner: Following
+    inner: Following | Reading
 
-    def __call__(self, ids: Tensor, cond: Cond | None, memory: Any) -> tuple[Tensor, Any]:
+    def __call__(self, ids: Tensor, cond: Cond | None, memory: Any, /) -> tuple[Tensor, Any]:
         if cond is None:
             raise InputError(NO_CONDITION)
         both = self.guided._conditions(cond, len(ids))

@@ -21,7 +21,7 @@ from carrara.embeddings import EmbeddedDenoiser
 from carrara.errors import InputError
 from carrara.likelihood import integrand, prior_divergence
 from carrara.rng import Streams
-from carrara.tokens import AutoregressiveDenoiser
+from carrara.tokens import OneOrderDenoiser
 
 F64 = torch.float64
 NEAR = 0.25
@@ -53,21 +53,21 @@ def token_bound(denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams,
 
 
 @torch.no_grad()
-def token_log_likelihood(denoiser: AutoregressiveDenoiser, x0: Tensor, cond: Cond | None = None) -> Tensor:
+def token_log_likelihood(denoiser: OneOrderDenoiser, x0: Tensor, cond: Cond | None = None) -> Tensor:
     """log P(x0) of x0 int64 (B, L), exactly: (B,) float64 nats a sequence, in one evaluation.
 
-    The denoiser must be in evaluation mode. Raises InputError for a denoiser that is not autoregressive.
+    The denoiser must be in evaluation mode. Raises InputError for a denoiser that knows more orders than one.
     """
     return -token_nats(denoiser, x0, cond).double().sum(1)
 
 
 @torch.no_grad()
 def token_nats(denoiser: Denoiser, x0: Tensor, cond: Cond | None = None) -> Tensor:
-    """−log p of each token of x0 int64 (B, L) given those before it: (B, L) float32, what `token_log_likelihood` sums.
+    """−log p of each token of x0 int64 (B, L) given those that show before it: (B, L) float32, what `token_log_likelihood` sums.
 
-    Raises InputError for a denoiser that is not autoregressive.
+    Raises InputError for a denoiser that knows more orders than one.
     """
-    if not isinstance(denoiser, AutoregressiveDenoiser):
+    if not isinstance(denoiser, OneOrderDenoiser):
         raise InputError(
             f"{type(denoiser).__name__} shows tokens in every order, so its likelihood has no formula; token_bound bounds it"
         )

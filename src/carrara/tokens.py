@@ -2,6 +2,7 @@
 
     MaskedDenoiser           a network that sees all of x_t; trained where tokens are hidden
     AutoregressiveDenoiser   a causal network, whose output at each position sees what comes before: one order of showing, exactly
+    PlannedDenoiser          a network whose output at each position sees what shows in earlier rounds: one plan of showing, exactly
 
 Both are called as every denoiser is, `denoiser(x_t, t, cond) -> Tokens`. The network gives logits for the K tokens that exist,
 so the mask has no probability; and what shows is believed with probability 1, whatever the network says there (MDLM's SUBS).
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carrara.beliefs import Tokens
-from carrara.denoisers import Cond, Following, Network
+from carrara.denoisers import Cond, Following, Network, Reading
 from carrara.errors import InputError, RecipeError, nearest
 from carrara.masking import Masked
+from carrara.planning import Planned
 from carrara.processes import like
 from carrara.rng import Streams
 from carrara.schedules import Flow, Schedule
@@ -116,22 +118,13 @@ class MaskedDenoiser(TokenDenoiser):
         return TOKEN_WEIGHTS[self.weight](self.process, self.nats(x_t, x0, t, cond), hidden, t)
 
 
-class AutoregressiveDenoiser(TokenDenoiser):
-    """A causal network, which says of each token what it is given those before: p(x0) = Π p(x_i | x_<i).
+class OneOrderDenoiser(TokenDenoiser):
+    """A network that knows one order in which tokens show, and says of each what it is given those that show before it.
 
-    It is masked diffusion with one order of showing, from left to right: so `left_to_right` draws from it exactly. Other samplers
-    show it tokens in an order that it was not trained for.
+    So there is a formula for its likelihood, p(x0) = Π p(x_i | what shows before i), and one evaluation gives all of its factors.
     """
 
     exact = True
-
-    def __init__(self, network: nn.Module, process: Masked) -> None:
-        """Raises InputError where the network says of itself that it is not causal."""
-        super().__init__(network, process)
-        if not getattr(network, "causal", True):
-            raise InputError(
-                "an autoregressive denoiser needs a network whose outputs see only what comes before; choose causal: true"
-            )
 
     def logits(self, x_t: Tensor, t: Tensor, cond: Cond | None) -> Tensor:
         """The network's output (B, L, K), which is told level 0 at every time: it reads tokens that show."""
@@ -141,10 +134,46 @@ class AutoregressiveDenoiser(TokenDenoiser):
         """−log p(x0) / L in nats a token, exactly: (B,) float32. Nothing is drawn, and t is not looked at."""
         return self.nats(x0, x0, t, cond).mean(1)
 
+
+class AutoregressiveDenoiser(OneOrderDenoiser):
+    """A causal network, which says of each token what it is given those before: p(x0) = Π p(x_i | x_<i).
+
+    It is masked diffusion with one order of showing, from left to right: so `left_to_right` draws from it exactly. Other samplers
+    show it tokens in an order that it was not trained for.
+    """
+
+    def __init__(self, network: nn.Module, process: Masked) -> None:
+        """Raises InputError where the network says of itself that it is not causal."""
+        super().__init__(network, process)
+        if not getattr(network, "causal", True):
+            raise InputError(
+                "an autoregressive denoiser needs a network whose outputs see only what comes before; choose causal: true"
+            )
+
     @property
     def following(self) -> Following | None:
         """The network's `following`, where it has one; see `carrara.denoisers.Following`."""
         return getattr(self.network, "following", None)
+
+
+class PlannedDenoiser(OneOrderDenoiser):
+    """A network that says of each token what it is given those of earlier rounds: p(x0) = Π p(x_i | earlier rounds).
+
+    It is masked diffusion with one plan of showing, several tokens at a time: so `planned` draws from it exactly, in as many
+    evaluations as there are rounds. That tokens of one round know nothing of each other is then not the sampler's error but the
+    model's. Other samplers, but `ancestral` in at least as many steps, show it tokens in an order that it was not trained for.
+    """
+
+    process: Planned
+
+    def __init__(self, network: nn.Module, process: Planned) -> None:
+        """`network`: has `rounds`, those of the process."""
+        super().__init__(network, process)
+
+    @property
+    def reading(self) -> Reading | None:
+        """The network's `reading`, where it has one; see `carrara.denoisers.Reading`."""
+        return getattr(self.network, "reading", None)
 
 
 def masked(
@@ -160,6 +189,20 @@ def masked(
 def autoregressive(network: nn.Module, vocab: int | None) -> AutoregressiveDenoiser:
     """The denoiser of a recipe whose tokens are shown in their order. Raises RecipeError where the codec gives none."""
     return AutoregressiveDenoiser(network, Masked(Flow(), _vocab(vocab)))
+
+
+def planned(network: nn.Module, vocab: int | None) -> PlannedDenoiser:
+    """The denoiser of a recipe whose tokens are shown in the network's rounds.
+
+    Raises RecipeError where the codec gives no tokens, and for a network that has no rounds.
+    """
+    rounds = getattr(network, "rounds", None)
+    if rounds is None:
+        raise RecipeError(
+            f"a planned process shows tokens in the rounds of its network, and {type(network).__name__} has none; "
+            "choose network rounds"
+        )
+    return PlannedDenoiser(network, Planned(rounds, _vocab(vocab)))
 
 
 def _vocab(vocab: int | None) -> int:

@@ -25,6 +25,7 @@ SAMPLERS = (
     "heun",
     "langevin",
     "left_to_right",
+    "planned",
     "lms",
     "restart",
     "unipc",

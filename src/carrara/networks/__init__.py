@@ -10,5 +10,6 @@ NETWORKS: dict[str, str] = {
     "unet2d": "carrara.networks.unet2d:UNet2D",
     "dit": "carrara.networks.dit:DiT",
     "tokens": "carrara.networks.tokens:TokenTransformer",
+    "rounds": "carrara.networks.rounds:RoundTransformer",
     "vectors": "carrara.networks.vectors:VectorTransformer",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from carrara.errors import InputError
@@ -37,13 +36,15 @@ class Memory:
     """(depth, 2, B, heads, the most tokens, D)"""
     count: int
     claim: _Claim = field(repr=False, compare=False)
+    vectors: Tensor | None = None
+    """(depth, B, the most tokens, width): what each block was given, where something reads that besides."""
 
     @classmethod
-    def empty(cls, depth: int, batch: int, heads: int, most: int, like: Tensor) -> Memory:
-        """A memory of nothing, with room for `most` tokens such as those of `like` (B, N, width)."""
+    def empty(cls, depth: int, batch: int, heads: int, most: int, like: Tensor, vectors: bool = False) -> Memory:
+        """A memory of nothing, with room for `most` tokens such as those of `like` (B, N, width), and their `vectors` if so."""
         shape = depth, 2, batch, heads, most, like.shape[2] // heads
-        rooms = torch.empty(shape, dtype=like.dtype, device=like.device)
-        return cls(rooms, 0, _Claim(0))
+        rooms = like.new_empty(shape)
+        return cls(rooms, 0, _Claim(0), like.new_empty(depth, batch, most, like.shape[2]) if vectors else None)
 
     def going_on(self, batch: int, tokens: int) -> Memory:
         """A memory of so many tokens more, which are still to be put there. Raises InputError where they have no place."""
@@ -57,12 +58,15 @@ class Memory:
                 f"the memory is of a batch of {self.rooms.shape[2]}, and the tokens that follow are of one of {batch}"
             )
         if self.claim.moved(self.count, after):
-            return Memory(self.rooms, after, self.claim)
-        return Memory(self.rooms.clone(), after, _Claim(after))
+            return Memory(self.rooms, after, self.claim, self.vectors)
+        return Memory(
+            self.rooms.clone(), after, _Claim(after), None if self.vectors is None else self.vectors.clone()
+        )
 
     def of(self, block: int, tokens: int) -> Kept:
         """The part of one block, whose last `tokens` are still to be put there."""
-        return Kept(self.rooms[block], self.count - tokens, self.count)
+        vectors = None if self.vectors is None else self.vectors[block]
+        return Kept(self.rooms[block], self.count - tokens, self.count, vectors)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,14 @@ class Kept:
     rooms: Tensor
     first: int
     last: int
+    vectors: Tensor | None = None
+    """(B, most, width), filled as far."""
+
+    def along(self, x: Tensor) -> Tensor:
+        """All vectors (B, last, width), when the last of them, x (B, last - first, width), are put there."""
+        assert self.vectors is not None, "this memory was made without vectors"
+        self.vectors[:, self.first : self.last] = x
+        return self.vectors[:, : self.last]
 
     def added(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values (B, heads, last, D), when the last of them (B, heads, last - first, D) are put there."""

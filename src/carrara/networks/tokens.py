@@ -14,12 +14,12 @@ from carrara.networks.blocks import zeroed
 from carrara.networks.memory import Memory
 from carrara.networks.nearby import Nearby
 from carrara.networks.options import require
-from carrara.networks.sequences import SMALL, Sequences, looked_up
 from carrara.networks.transformer import Order
+from carrara.networks.vocabulary import Vocabulary
 from carrara.networks.words import Parts
 
 
-class TokenTransformer(Sequences):
+class TokenTransformer(Vocabulary):
     """Logits (B, L, vocab) from tokens x (B, L), level (B,) in [0, 1] and {"label": (B,), "source": (B, S)}, or less, or None.
 
     x holds ids from 0 to `vocab`, which is the mask: a token that is not known. L is at most `length`; what else comes from the
@@ -120,13 +120,4 @@ class TokenTransformer(Sequences):
 
         Neighbours are mixed in.
         """
-        read = looked_up(self.token, x, "token")
-        read = read if self.heard is None else read + self.heard(x)
-        return self.after(source, self.at_places(self.among_neighbours(read), first))
-
-    def logits(self, x: Tensor) -> Tensor:
-        """(…, vocab) from (…, width): all zero, and each token as probable as any other, where nothing is learnt."""
-        if self.said is not None:
-            return F.linear(x, self.leave.weight + self.said.table(), self.leave.bias)
-        out: Tensor = self.leave(x)
-        return F.linear(out, self.token.weight[:-1] / (SMALL * x.shape[-1] ** 0.5)) if self.tied else out
+        return self.after(source, self.at_places(self.among_neighbours(self.read(x)), first))

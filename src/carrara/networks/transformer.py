@@ -56,7 +56,7 @@ class Transformer(nn.Module):
         norm: Norm = ops.layer_norm,
         first: Callable[[], nn.Module] | None = None,
     ) -> None:
-        """`first`: makes what each block is preceded by, x -> x."""
+        """`first`: makes what each block is preceded by, x -> x; where there is a memory (x, the block's part of it) -> x."""
         super().__init__()
         self.norm = norm
         self.first = nn.ModuleList(first() for _ in range(depth)) if first else None
@@ -72,8 +72,9 @@ class Transformer(nn.Module):
         """`memory`: where what was read before x stands, with room for x, which is put there."""
         told, order = self.vectors(x, embedding), order or NONE
         for i, block in enumerate(self.blocks):
-            x = x if self.first is None else self.first[i](x)
             known = order if memory is None else order._replace(kept=memory.of(i, x.shape[1]))
+            if self.first is not None:
+                x = self.first[i](x) if memory is None else self.first[i](x, known.kept)
             x = block(x, *told[PER_BLOCK * i : PER_BLOCK * (i + 1)], known)
         shift, scale = told[-2:]
         return self.norm(x, scale, shift)

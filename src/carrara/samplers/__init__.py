@@ -24,6 +24,7 @@ from carrara.samplers.dpmpp import dpmpp_2m, dpmpp_2m_sde, dpmpp_2s
 from carrara.samplers.left_to_right import left_to_right
 from carrara.samplers.multistep import adams, deis, dpmpp_3m, lms, multistep, unipc
 from carrara.samplers.ode import euler, heun
+from carrara.samplers.planned import planned
 from carrara.samplers.revealing import cached, first_hitting
 from carrara.samplers.step import Step, of, pairs
 from carrara.samplers.stochastic import churn, euler_ancestral, euler_maruyama, langevin, restart
@@ -83,6 +84,7 @@ SAMPLERS: dict[str, Sampler] = {
     "confidence": Sampler(confidence, order=0, stochastic=True, made_of=(TOKENS,)),
     "first_hitting": Sampler(first_hitting, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
     "left_to_right": Sampler(left_to_right, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
+    "planned": Sampler(planned, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
 }
 
 
@@ -120,6 +122,7 @@ __all__ = [
     "of",
     "over",
     "pairs",
+    "planned",
     "restart",
     "unipc",
 ]

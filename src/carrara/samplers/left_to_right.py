@@ -37,7 +37,7 @@ def left_to_right(
     looked at: t is that of the share which is left.
     """
     process, follow, memory, read = of(TOKENS, denoiser.process), following(denoiser), None, 0
-    u = _uniforms(x, rng, temperature, top_k, top_p)
+    u = uniforms(x, rng, temperature, top_k, top_p)
     # Where nothing is hidden, one Step is made that changes nothing.
     places = process.hidden(x).any(0).nonzero()[:, 0].tolist() or [x.shape[1] - 1]
     for index, place in enumerate(places):
@@ -49,29 +49,27 @@ def left_to_right(
         else:
             logits, memory = follow(_unread(process, x, read, place), cond, memory)
             here, read = Tokens.of(logits[:, -1:]), place + 1
-            belief = Next(here, x, place, process.mask)
-        x = _put(process, x, place, here.quantile(u[:, place : place + 1], temperature, top_k, top_p))
+            belief = Next(here, x, torch.tensor([place]), process.mask)
+        x = put(process, x, torch.tensor([place]), here.quantile(u[:, place : place + 1], temperature, top_k, top_p))
         yield Step(index, t, s if index + 1 < len(places) else torch.zeros_like(s), x, belief)
 
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What is believed of the token at one position, and what shows elsewhere."""
+    """What is believed of the tokens at some positions, and what shows elsewhere."""
 
     here: Tokens
-    """Of (B, 1, K)."""
+    """Of (B, m, K)."""
     x: Tensor
     """(B, L) int64."""
-    place: int
+    places: Tensor
+    """(m,) int64."""
     mask: int
 
     @property
     def preview(self) -> Tensor:
-        """x with the likeliest token at that position, where nothing shows there: (B, L)."""
-        x = self.x.clone()
-        hidden = x[:, self.place] == self.mask
-        x[hidden, self.place] = self.here.preview[hidden, 0]
-        return x
+        """x with the likeliest tokens at those positions, where nothing shows there: (B, L)."""
+        return _where(self.x == self.mask, self.x, self.places, self.here.preview)
 
 
 def _unread(process: Any, x: Tensor, read: int, place: int) -> Tensor:
@@ -80,20 +78,25 @@ def _unread(process: Any, x: Tensor, read: int, place: int) -> Tensor:
     return begun[:, read : place + 1]
 
 
-def _put(process: Any, x: Tensor, place: int, drawn: Tensor) -> Tensor:
-    """x (B, L) with what was drawn (B, 1) at that position, where it is hidden."""
-    x, hidden = x.clone(), process.hidden(x[:, place])
-    x[:, place] = torch.where(hidden, drawn[:, 0], x[:, place])
+def put(process: Any, x: Tensor, places: Tensor, drawn: Tensor) -> Tensor:
+    """x (B, L) with what was drawn (B, m) at those positions (m,), where they are hidden."""
+    return _where(process.hidden(x), x, places, drawn)
+
+
+def _where(hidden: Tensor, x: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
+    """x (B, L) with the tokens (B, m) at those places (m,), where it is hidden there, bool (B, L)."""
+    x = x.clone()
+    x[:, places] = torch.where(hidden[:, places], tokens, x[:, places])
     return x
 
 
-def _uniforms(x: Tensor, rng: Streams | None, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
+def uniforms(x: Tensor, rng: Streams | None, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
     """One number for each position of x (B, L), whatever is hidden: a sample's do not depend on its batch."""
     check_draw(temperature, top_k, top_p)
     if temperature == 0:
         return torch.zeros(x.shape, dtype=torch.float64, device=x.device)
     if rng is None:
         raise InputError(
-            "left_to_right draws tokens and needs the samples' random streams: pass rng, or temperature 0"
+            "this sampler draws tokens and needs the samples' random streams: pass rng, or temperature 0"
         )
     return rng.uniform(x.shape[1:], device=x.device)

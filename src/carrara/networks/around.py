@@ -1,0 +1,82 @@
+"""Pictures' words that are read diagonal by diagonal: what stands around a place and was read before it or with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carrara.networks.memory import Kept
+
+EVERYWHERE = [(down, right) for down, right in product((-1, 0, 1), repeat=2) if (down, right) != (0, 0)]
+"""(down, right): the eight places around one."""
+READ = [(down, right) for down, right in product((-1, 0, 1), repeat=2) if down + right <= 0]
+"""Those of a place that stand on its own diagonal or on one before it, itself among them."""
+
+
+class Around(nn.Module):
+    """To each place the sum of those of READ, each weighed number by number: (B, S + L, width) -> the same.
+
+    The L places are those of a grid (h, w) in `order` (L,), by diagonals; beyond its edges is 0. The S = `before` first stand on no
+    grid, and pass. Untrained it is the identity. With what is kept of places that were read, x are those that follow, of whole
+    diagonals: (B, m, width).
+
+    Source: as `carrara.networks.nearby.Nearby`, masked as in Pixel Recurrent Neural Networks, van den Oord et al., 2016.
+    """
+
+    lines: Tensor
+    """(L, L): brings what is in that order line by line again, see `arranged`."""
+    around: Tensor
+    """(T, L, L), see `beside`: rows and columns in that order."""
+
+    def __init__(self, width: int, grid: Sequence[int], order: Tensor, before: int = 0) -> None:
+        super().__init__()
+        self.grid, self.before = tuple(grid), before
+        self.weights = nn.Embedding(len(READ), width)
+        nn.init.zeros_(self.weights.weight)
+        self.register_buffer("lines", torch.eye(len(order))[order.argsort()], persistent=False)
+        self.register_buffer("around", beside(grid, READ)[:, order][:, :, order], persistent=False)
+
+    def forward(self, x: Tensor, kept: Kept | None = None) -> Tensor:
+        return x + (self.convolved(x[:, self.before :]) if kept is None else self.following(x, kept))
+
+    def convolved(self, x: Tensor) -> Tensor:
+        """What is added to the places x (B, L, width); with zeros before it for those on no grid."""
+        width = x.shape[2]
+        picture = arranged(x, self.lines).transpose(1, 2).reshape(len(x), width, *self.grid)
+        taps = x.new_zeros(9, width).index_put((_places(READ),), self.weights.weight.to(x.dtype))
+        added = F.conv2d(picture, taps.T.reshape(width, 1, 3, 3), padding=1, groups=width)
+        return F.pad(arranged(added.flatten(2).transpose(1, 2), self.lines.T), (0, 0, self.before, 0))
+
+    def following(self, x: Tensor, kept: Kept) -> Tensor:
+        """What is added to the places x (B, m, width) that follow those that are kept."""
+        known = kept.along(x)[:, self.before :]
+        first = max(0, kept.first - self.before)
+        around = self.around[:, first : known.shape[1], : known.shape[1]].to(x.dtype)
+        added = (torch.einsum("tij,bjc->btic", around, known) * self.weights.weight.to(x.dtype)[:, None]).sum(1)
+        return F.pad(added, (0, 0, x.shape[1] - added.shape[1], 0))
+
+
+def arranged(x: Tensor, rows: Tensor) -> Tensor:
+    """The places x (B, L, width) in the order of rows (L, L), each with a single 1, exactly."""
+    # A product, for the gradient of x[:, order] is several times slower on a CPU.
+    return rows.to(x.dtype) @ x
+
+
+def beside(grid: Sequence[int], steps: Sequence[tuple[int, int]]) -> Tensor:
+    """(T, L, L) float32: 1 where place j of a grid (h, w), line by line, stands one of T steps (down, right) from place i."""
+    h, w = grid
+    found = torch.zeros(len(steps), h * w, h * w)
+    for (k, step), row, column in product(enumerate(steps), range(h), range(w)):
+        down, right = row + step[0], column + step[1]
+        if 0 <= down < h and 0 <= right < w:
+            found[k, row * w + column, down * w + right] = 1
+    return found
+
+
+def _places(steps: Sequence[tuple[int, int]]) -> Tensor:
+    """Where they stand in a window of 3 × 3, line by line."""
+    return torch.tensor([3 * (down + 1) + right + 1 for down, right in steps])

@@ -1,0 +1,154 @@
+"""A transformer over the words of a picture that show in rounds, of which each is made of those before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from carrara.errors import InputError
+from carrara.networks.around import EVERYWHERE, Around, arranged, beside
+from carrara.networks.blocks import zeroed
+from carrara.networks.memory import Memory
+from carrara.networks.options import require
+from carrara.networks.transformer import Order
+from carrara.networks.vocabulary import Vocabulary
+from carrara.networks.words import Parts
+
+
+class RoundTransformer(Vocabulary):
+    """Logits (B, L, vocab) from words x (B, L) of a picture and {"label": (B,), "source": (B, S)}, or less, or None.
+
+    x holds ids from 0 to `vocab`, which is the mask. The L = h · w words of a grid show diagonal by diagonal, from the corner above
+    on the left to the opposite one, in `rounds`. What is said of a word is made of those of earlier rounds alone: its place reads
+    [MASK], which place it is, and those words beside it that show before it; and it attends to the places that come before it,
+    round by round. So one pass over a whole picture says what every round is believed to be when its turn comes, and each place is
+    read only once: see `reading`. The level is not looked at.
+
+    Raises InputError for words that fill no grid, and for so few rounds that some words would be read nowhere.
+
+    Source: carrara's; that words of a diagonal may be made together: Parallel Multiscale Autoregressive Density Estimation, Reed
+    et al., 2017; ZipAR, He et al., 2024.
+    """
+
+    beside: nn.Embedding
+    place: nn.Embedding
+    earlier: Tensor
+    """(T, L, L): 1 where word j stands at one of T places beside i, and shows before it. Rows i are in the order of rounds."""
+    order: Tensor
+    """(L,): the places, as they are read."""
+    lines: Tensor
+    """(L, L): brings them line by line again, see `carrara.networks.around.arranged`."""
+    turns: Tensor
+    """What q and k of the source, and then of each place in that order, are turned by."""
+
+    def __init__(
+        self,
+        vocab: int,
+        length: int,
+        grid: tuple[int, ...],
+        classes: int = 0,
+        source_vocab: int = 0,
+        source_length: int = 0,
+        width: int = 256,
+        depth: int = 8,
+        head_width: int = 64,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        rounds: int = 0,
+        factored: bool = False,
+        levels: tuple[int, ...] = (),
+    ) -> None:
+        """`rounds`: how many; diagonals that follow each other are put together, the fewest words first. 0: one for each diagonal.
+
+        The other options are those of `carrara.networks.tokens.TokenTransformer`.
+        """
+        require(
+            ("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"),
+            ("grid", grid, len(grid) == 2 and math.prod(grid) == length, f"(h, w) of a picture's {length} words"),
+            ("rounds", rounds, rounds >= 0, "at least 0, which is one for each diagonal"),
+        )
+        super().__init__(length, classes, source_vocab, source_length, width, head_width, told_level=False)
+        self.vocab, self.tied, self.rounds = vocab, False, diagonals(grid, rounds)
+        order, shown = torch.tensor(self.rounds).argsort(stable=True), _shown_beside(grid, self.rounds)
+        self.token = nn.Embedding(vocab + 1, width)
+        self.body = self.blocks(depth, mlp_ratio, dropout, partial(Around, width, grid, order, source_length))
+        self.leave = zeroed(nn.Linear(width, vocab))
+        self.place, self.beside = nn.Embedding(length, width), nn.Embedding(len(shown), width)
+        self.heard = Parts(levels, vocab, width) if factored else None
+        self.said = Parts(levels, vocab, width) if factored else None
+        self.begin(self.token, self.source, self.place, *(part.vectors for part in (self.heard,) if part))
+        nn.init.normal_(self.beside.weight, std=len(shown) ** -0.5)
+        if self.said is not None:
+            zeroed(self.said.vectors)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("lines", torch.eye(length)[order.argsort()], persistent=False)
+        self.register_buffer("earlier", shown[:, order], persistent=False)
+        self.register_buffer(
+            "turns", torch.cat([self.turn[:source_length], self.turn[source_length + order]]), persistent=False
+        )
+
+    def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+        read = self.after(self.sources(cond, len(x)), self.standing(x, 0, self.length))
+        out = self.body(read, self.told(level, cond), Order(self.turns, self.source_length))
+        return self.logits(arranged(out[:, self.source_length :], self.lines))
+
+    @torch.no_grad()
+    def reading(
+        self, x: Tensor, cond: Mapping[str, Tensor] | None = None, memory: Memory | None = None
+    ) -> tuple[Tensor, Memory]:
+        """(logits (B, m, vocab) of the m places of the next round, the memory with them in it), of x (B, L), see
+        `carrara.denoisers.Reading`. With no memory that is the first round, and the source is read before it.
+        """
+        source = self.sources(cond, len(x)) if memory is None else None
+        first = 0 if memory is None else memory.count - self.source_length
+        last = first + self.rounds.count(self.rounds[self.order[first]])
+        tokens = self.after(source, self.standing(x, first, last))
+        if memory is None:
+            memory = Memory.empty(len(self.body.blocks), len(x), self.heads, len(self.turns), tokens, vectors=True)
+        begun, memory = memory.count, memory.going_on(len(x), tokens.shape[1])
+        order = Order(self.turns[begun : memory.count], self.source_length)
+        out = self.body(tokens, self.told(torch.zeros(len(x), device=x.device), cond), order, memory)
+        return self.logits(out[:, first - last :]), memory
+
+    def standing(self, x: Tensor, first: int, last: int) -> Tensor:
+        """The vectors (B, last − first, width) that those places begin with, counted in the order of rounds."""
+        self.check_length(x)
+        around = torch.einsum("tij,bjc->btic", self.earlier[:, first:last].to(self.token.weight.dtype), self.read(x))
+        mask, places = self.token.weight[self.vocab], self.place.weight[self.order[first:last]]
+        return mask + places + (around * self.beside.weight[:, None]).sum(1)
+
+
+def diagonals(grid: Sequence[int], rounds: int = 0) -> list[int]:
+    """The round, from 0, of each place of a grid (h, w), line by line: its diagonal's, h + w − 1 of them where `rounds` is 0.
+
+    Where there are more than `rounds`, those two neighbours are put together that have the fewest places, the first such.
+    """
+    h, w = grid
+    groups = [[d] for d in range(h + w - 1)]
+    size = [min(d + 1, h, w, h + w - 1 - d) for d in range(h + w - 1)]
+    while 0 < rounds < len(groups):
+        least = min(range(len(groups) - 1), key=lambda i: sum(size[d] for d in groups[i] + groups[i + 1]))
+        groups[least : least + 2] = [groups[least] + groups[least + 1]]
+    found = {d: index for index, group in enumerate(groups) for d in group}
+    return [found[row + column] for row, column in product(range(h), range(w))]
+
+
+def _shown_beside(grid: Sequence[int], rounds: Sequence[int]) -> Tensor:
+    """(T, L, L): of the directions that lead to an earlier round anywhere, see `beside`, those pairs of which j shows before i.
+
+    Raises InputError where a word of any round but the last would be read nowhere.
+    """
+    turn = torch.tensor(rounds)
+    found = beside(grid, EVERYWHERE) * (turn[:, None] > turn)
+    unread = (turn < turn.max()) & ~found.any(0).any(0)
+    if unread.any():
+        raise InputError(
+            f"network.rounds is {max(rounds) + 1}; words of {grid[0]} × {grid[1]} need more: beside some of round "
+            f"{int(turn[unread][0]) + 1} nothing shows later, and they would be read nowhere"
+        )
+    return found[found.any(2).any(1)]

@@ -1,0 +1,81 @@
+"""Masked diffusion by a plan: tokens are hidden round by round, and in which round a token is does not hang on chance.
+
+A token of round r = 0 … R − 1 shows wherever alpha(t) ≥ (r + 1) / R, and is hidden elsewhere. So x_t is always the first rounds of
+x0, and masks. Rounds of one token each, line by line, are an autoregressive model; one round of all tokens knows nothing of what
+belongs together. Between them the rounds say what is paid for fewer evaluations.
+
+Source: MAR, Autoregressive Image Generation without Vector Quantization, Li et al., 2024, section 3.3, for sets of tokens that
+follow each other as what masked and autoregressive models have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from carrara.beliefs import Tokens
+from carrara.errors import InputError
+from carrara.masking import Masked
+from carrara.rng import Streams
+from carrara.schedules import Flow, Schedule
+
+ROUNDING = 1e-9
+"""alpha · R is a whole number where a round ends, but for this much."""
+
+
+class Planned(Masked):
+    """Tokens 0 … vocab − 1, hidden by the id `mask` = vocab, the last round first."""
+
+    def __init__(self, rounds: Sequence[int], vocab: int, schedule: Schedule | None = None) -> None:
+        """`rounds`: that of each token of a sequence, from 0, which shows first; none is left out. `schedule`: `Flow()` where None.
+
+        Raises InputError for rounds that leave one out, and what `Masked` raises it for.
+        """
+        super().__init__(schedule or Flow(), vocab)
+        self.count = max(rounds, default=-1) + 1
+        if sorted(set(rounds)) != list(range(self.count)) or not rounds:
+            raise InputError(
+                f"the rounds are {sorted(set(rounds))}; each token has one, and they go from 0 on with none left out"
+            )
+        self.round = torch.tensor(rounds)
+
+    @property
+    def rounds(self) -> list[Tensor]:
+        """The places of each round, in their order, as they show one after the other."""
+        return [(self.round == r).nonzero()[:, 0] for r in range(self.count)]
+
+    def left(self, t: Tensor, x: Tensor) -> Tensor:
+        """Which places of x (B, L) are hidden at t, a scalar or (B,): bool (B, L)."""
+        if x.shape[1] != len(self.round):
+            raise InputError(f"there are {x.shape[1]} tokens, and the plan is of {len(self.round)}")
+        shown = (self.schedule.alpha(t).double() * self.count + ROUNDING).floor().expand(len(x))
+        return self.round.to(x.device) >= shown.to(x.device)[:, None]
+
+    def corrupt(self, x0: Tensor, t: Tensor, rng: Streams) -> tuple[Tensor, Tensor]:
+        """(x_t, what is hidden in it, bool) for x0 int64 (B, L) at t, a scalar or (B,). Nothing is drawn."""
+        hidden = self.left(t, x0)
+        return x0.masked_fill(hidden, self.mask), hidden
+
+    def step(
+        self,
+        x_t: Tensor,
+        belief: Tokens,
+        t: Tensor,
+        s: Tensor,
+        rng: Streams | None,
+        eta: float = 1.0,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """x_s: what is hidden and shows at s is drawn from the belief; what is shown stays.
+
+        Exact where no more than one round shows. One uniform number a position is drawn from each sample's stream. Raises
+        InputError for an eta other than 1.
+        """
+        if eta != 1:
+            raise InputError(
+                f"eta is {eta}; what a mask adds is a draw or nothing, so there is only eta = 1: leave it out"
+            )
+        shown = self.hidden(x_t) & ~self.left(s, x_t)
+        return torch.where(shown, belief.draw(rng, temperature, where=shown), x_t)
