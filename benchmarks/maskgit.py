@@ -29,6 +29,7 @@ from carrara.data import Dataset
 from carrara.evaluation.measure import Yardstick, heldout, yardstick
 from carrara.evaluation.pictures import labelled_grid, png_bytes
 from carrara.model import Model
+from carrara.planning import Planned
 from carrara.training.run import dataset_of
 
 VQ = "vq-fashion"
@@ -39,7 +40,7 @@ BATCH = 50
 ALONE = 32
 """Pictures that are timed one at a time."""
 PICTURES = Path("docs/pictures")
-SHOWN = 5
+SHOWN = 3
 """Pictures whose steps are shown."""
 WAYS = {
     **{
@@ -55,6 +56,7 @@ WAYS = {
             (6, 1.5, 10.0),
         )
     },
+    **{f"planned, guidance {scale:g}": Way("planned", {"guidance_scale": scale}) for scale in (1.0, 1.5)},
     **{
         f"autoregressive, guidance {scale:g}": Way("ar", {"guidance_scale": scale}) for scale in (1.0, 1.25, 1.5, 2.0)
     },
@@ -62,14 +64,16 @@ WAYS = {
 """A guided step asks the network twice."""
 
 NOTES = {
-    "fid_over_ar": "the best Fréchet distance of MaskGIT with at most 12 evaluations over the autoregressive model's best",
+    "fid_over_ar": "the best Fréchet distance of masks, whichever way they go, with at most 12 evaluations over the autoregressive "
+    "model's best",
     "speed_over_ar": "pictures a second of the same two, one over the other, a picture at a time; the autoregressive model "
-    "remembers what it has read",
+    "remembers what it has read, and so does the planned one",
     "speed_over_ar_in_batches": "the same in batches",
-    "one_at_a_time": "of the same two, pictures a second",
+    "evaluations": "of the network, for a picture by that best way of masks",
+    "over_ar": "the same four of each model of masks: `masked` is MaskGIT, whose order is chance's, `planned` goes by diagonals",
+    "one_at_a_time": "of the best ways, pictures a second",
     "batch": "pictures that are made at once for `ways`",
-    "evaluations": "of the network, for a picture by that best way of MaskGIT",
-    "best": "the way of each side that these are of",
+    "best": "the way of each model that these are of",
     "codec_floor": "Fréchet distance of held-out pictures once they were words: what a perfect model of words has",
     "floor": "of held-out pictures as they are",
     "ceiling": "of uniform noise",
@@ -96,7 +100,7 @@ def main() -> None:
     alone = made(models, {name: WAYS[name] for name in best.values()}, ALONE, ROUNDS, 1)
     speeds = {name: each.per_s.as_dict() for name, each in alone.items()}
     samples = {side: pictures[name].samples for side, name in best.items()}
-    draw(asked.pictures, beside(models["masked"], dataset, samples), steps(models["masked"], dataset, best["masked"]))
+    draw(asked.pictures, beside(models["masked"], dataset, samples), steps(models, dataset, best))
     report(
         "maskgit", {**compared(found, best, speeds), "ways": found, **about(models, dataset, measure, asked)}, NOTES
     )
@@ -130,15 +134,15 @@ def figures(models: Mapping[str, Model], name: str, pictures: Made, measure: Yar
 
 
 def evaluations(model: Model, wishes: Mapping[str, Any]) -> int:
-    """Times that the network is asked for a picture; twice a word where `left_to_right` is guided."""
-    sampling = model.wished(1, wishes)[0]
-    words: int = model.codec.told(model.shape)["length"]
-    return sampling.passes() or words * (1 if sampling.guidance_scale == 1 else 2)
+    """Times that the network is asked for a picture, twice each where it is guided; by a plan once a round, else once a word."""
+    sampling, process = model.wished(1, wishes)[0], model.denoiser.process
+    each: int = process.count if isinstance(process, Planned) else model.codec.told(model.shape)["length"]
+    return sampling.passes() or each * (1 if sampling.guidance_scale == 1 else 2)
 
 
 def best_of(found: Mapping[str, Mapping[str, Any]], side: str) -> str:
-    """The way of a side with the least distance; of MaskGIT's with at most MOST evaluations."""
-    most = MOST if side == "masked" else math.inf
+    """The way of a model with the least distance; of those of masks with at most MOST evaluations."""
+    most = math.inf if side == "ar" else MOST
     among = [name for name, way in WAYS.items() if way.model == side and found[name]["evaluations"] <= most]
     return min(among, key=lambda name: float(found[name]["frechet"]))
 
@@ -146,16 +150,20 @@ def best_of(found: Mapping[str, Mapping[str, Any]], side: str) -> str:
 def compared(
     found: Mapping[str, Mapping[str, Any]], best: Mapping[str, str], speeds: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
-    """The best way of each side beside the other's; `speeds` are those of a picture at a time."""
-    ours, theirs = found[best["masked"]], found[best["ar"]]
-    return {
-        "fid_over_ar": ours["frechet"] / theirs["frechet"],
-        "speed_over_ar": speeds[best["masked"]]["median"] / speeds[best["ar"]]["median"],
-        "speed_over_ar_in_batches": ours["images_per_s"]["median"] / theirs["images_per_s"]["median"],
-        "evaluations": ours["evaluations"],
-        "best": dict(best),
-        "one_at_a_time": dict(speeds),
+    """The best way of each model beside the autoregressive one's; `speeds` are those of a picture at a time."""
+    theirs = found[best["ar"]]
+    over = {
+        side: {
+            "fid_over_ar": found[way]["frechet"] / theirs["frechet"],
+            "speed_over_ar": speeds[way]["median"] / speeds[best["ar"]]["median"],
+            "speed_over_ar_in_batches": found[way]["images_per_s"]["median"] / theirs["images_per_s"]["median"],
+            "evaluations": found[way]["evaluations"],
+        }
+        for side, way in best.items()
+        if side != "ar"
     }
+    least = min(over.values(), key=lambda each: float(each["fid_over_ar"]))
+    return {**least, "over_ar": over, "best": dict(best), "one_at_a_time": dict(speeds)}
 
 
 def about(
@@ -176,21 +184,28 @@ def about(
 
 
 def beside(model: Model, dataset: Dataset, samples: Mapping[str, Tensor]) -> Image.Image:
-    """A held-out picture of each class, what comes back of it from words, and under them the first samples of each side."""
+    """A held-out picture of each class, what comes back of it from words, and under them the first samples of each model."""
     first = [int(np.flatnonzero(dataset.heldout.labels == label)[0]) for label in range(len(dataset.classes))]
     real = torch.from_numpy(dataset.heldout.pictures[first])
     rows = [real, model.codec.decode(model.codec.encode(real)), *(made[: 2 * len(real)] for made in samples.values())]
-    names = ["held out", "as words", "MaskGIT", "", "autoregressive", ""]
+    names = ["held out", "as words", "MaskGIT", "", "by a plan", "", "autoregressive", ""]
     return labelled_grid(torch.cat(rows).numpy(), names, dataset.classes, scale=2)
 
 
-def steps(model: Model, dataset: Dataset, name: str) -> Image.Image:
-    """What shows of the first samples of a way before each of its steps, and at the end; hidden words are grey."""
+def steps(models: Mapping[str, Model], dataset: Dataset, best: Mapping[str, str]) -> Image.Image:
+    """What shows of the first samples of both kinds of masks before each step, and at the end; hidden words are grey."""
     seeds = range(SHOWN)
-    wishes: dict[str, Any] = {**WAYS[name].wishes, **labelled(dataset, seeds)}
-    frames = [shown for _, shown, _ in model.film(seeds, **wishes)]
-    count = [str(step) for step in range(len(frames))]
-    return labelled_grid(torch.stack(frames, 1).flatten(0, 1).numpy(), column_labels=count, scale=2)
+    films = [film(models[side], dataset, WAYS[best[side]], seeds) for side in ("masked", "planned")]
+    most = max(made.shape[1] for made in films)
+    rows = [torch.cat([made, made[:, -1:].expand(-1, most - made.shape[1], *made.shape[2:])], 1) for made in films]
+    names = [name if not index else "" for name in ("MaskGIT", "by a plan") for index in seeds]
+    return labelled_grid(torch.cat(rows).flatten(0, 1).numpy(), names, [str(step) for step in range(most)], scale=2)
+
+
+def film(model: Model, dataset: Dataset, way: Way, seeds: range) -> Tensor:
+    """What shows of these samples before each step, and at the end, (B, steps + 1, C, H, W)."""
+    wishes: dict[str, Any] = {**way.wishes, **labelled(dataset, seeds)}
+    return torch.stack([shown for _, shown, _ in model.film(seeds, **wishes)], 1)
 
 
 def draw(folder: Path, beside: Image.Image, steps: Image.Image) -> None:

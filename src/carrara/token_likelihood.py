@@ -20,6 +20,7 @@ from carrara.denoisers import Cond, Denoiser
 from carrara.embeddings import EmbeddedDenoiser
 from carrara.errors import InputError
 from carrara.likelihood import integrand, prior_divergence
+from carrara.planning import Planned
 from carrara.rng import Streams
 from carrara.tokens import OneOrderDenoiser
 
@@ -42,12 +43,17 @@ def token_bound(denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams,
     """The bound of x0 int64 (B, L) from `n` evaluations of the denoiser, each at another share of hidden tokens.
 
     In sigma, what is hidden, the integrand knows nothing of the schedule; the n shares are (j + u_j) / n, u_j from each sample's
-    own stream. The denoiser must be in evaluation mode. Raises InputError for fewer than 1 draw.
+    own stream. The denoiser must be in evaluation mode. Raises InputError for fewer than 1 draw, and for a process that goes by a
+    plan, whose likelihood has a formula.
 
     Source: Simple and Effective Masked Diffusion Language Models (MDLM), Sahoo et al., 2024.
     """
     if n < 1:
         raise InputError(f"{n} draws were asked for; the estimate needs at least 1")
+    if isinstance(denoiser.process, Planned):
+        raise InputError(
+            "tokens are hidden by a plan here, not by chance; token_log_likelihood gives the likelihood itself"
+        )
     draws = torch.stack([_draw(denoiser, x0, cond, (j + rng.uniform()) / n, rng) for j in range(n)])
     return TokenBound(draws.mean(0), _standard_error(draws) if n > 1 else None)
 

@@ -110,6 +110,10 @@ class MaskedDenoiser(TokenDenoiser):
                 "a masked denoiser looks to both sides, and this network is causal; choose causal: false, or an "
                 "autoregressive denoiser"
             )
+        if hasattr(network, "rounds"):
+            raise InputError(
+                "masks go by chance here, and this network knows one plan; choose process planned, or network tokens"
+            )
         self.weight = weight
 
     def loss(self, x0: Tensor, t: Tensor, cond: Cond | None, rng: Streams) -> Tensor:

@@ -30,7 +30,7 @@ class Around(nn.Module):
     lines: Tensor
     """(L, L): brings what is in that order line by line again, see `arranged`."""
     around: Tensor
-    """(T, L, L), see `beside`: rows and columns in that order."""
+    """(L, T): where each of READ stands in that order, after the source, from each place in it; S + L where there is none."""
 
     def __init__(self, width: int, grid: Sequence[int], order: Tensor, before: int = 0) -> None:
         super().__init__()
@@ -38,7 +38,9 @@ class Around(nn.Module):
         self.weights = nn.Embedding(len(READ), width)
         nn.init.zeros_(self.weights.weight)
         self.register_buffer("lines", torch.eye(len(order))[order.argsort()], persistent=False)
-        self.register_buffer("around", beside(grid, READ)[:, order][:, :, order], persistent=False)
+        found = beside(grid, READ)[:, order][:, :, order]
+        none = before + len(order)
+        self.register_buffer("around", torch.where(found.any(2), before + found.argmax(2), none).T, persistent=False)
 
     def forward(self, x: Tensor, kept: Kept | None = None) -> Tensor:
         return x + (self.convolved(x[:, self.before :]) if kept is None else self.following(x, kept))
@@ -53,11 +55,10 @@ class Around(nn.Module):
 
     def following(self, x: Tensor, kept: Kept) -> Tensor:
         """What is added to the places x (B, m, width) that follow those that are kept."""
-        known = kept.along(x)[:, self.before :]
         first = max(0, kept.first - self.before)
-        around = self.around[:, first : known.shape[1], : known.shape[1]].to(x.dtype)
-        added = (torch.einsum("tij,bjc->btic", around, known) * self.weights.weight.to(x.dtype)[:, None]).sum(1)
-        return F.pad(added, (0, 0, x.shape[1] - added.shape[1], 0))
+        around = kept.along(x)[:, self.around[first : kept.last - self.before]]
+        added = (around * self.weights.weight.to(x.dtype)).sum(2)
+        return added if kept.first else F.pad(added, (0, 0, self.before, 0))
 
 
 def arranged(x: Tensor, rows: Tensor) -> Tensor:

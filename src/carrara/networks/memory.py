@@ -37,14 +37,14 @@ class Memory:
     count: int
     claim: _Claim = field(repr=False, compare=False)
     vectors: Tensor | None = None
-    """(depth, B, the most tokens, width): what each block was given, where something reads that besides."""
+    """(depth, B, the most tokens and one, width): what each block was given, where something reads that besides; the last is 0."""
 
     @classmethod
     def empty(cls, depth: int, batch: int, heads: int, most: int, like: Tensor, vectors: bool = False) -> Memory:
         """A memory of nothing, with room for `most` tokens such as those of `like` (B, N, width), and their `vectors` if so."""
         shape = depth, 2, batch, heads, most, like.shape[2] // heads
         rooms = like.new_empty(shape)
-        return cls(rooms, 0, _Claim(0), like.new_empty(depth, batch, most, like.shape[2]) if vectors else None)
+        return cls(rooms, 0, _Claim(0), like.new_zeros(depth, batch, most + 1, like.shape[2]) if vectors else None)
 
     def going_on(self, batch: int, tokens: int) -> Memory:
         """A memory of so many tokens more, which are still to be put there. Raises InputError where they have no place."""
@@ -77,13 +77,13 @@ class Kept:
     first: int
     last: int
     vectors: Tensor | None = None
-    """(B, most, width), filled as far."""
+    """(B, most + 1, width), filled as far; the last is 0."""
 
     def along(self, x: Tensor) -> Tensor:
-        """All vectors (B, last, width), when the last of them, x (B, last - first, width), are put there."""
+        """All vectors (B, most + 1, width), when x (B, last - first, width) are put there."""
         assert self.vectors is not None, "this memory was made without vectors"
         self.vectors[:, self.first : self.last] = x
-        return self.vectors[:, : self.last]
+        return self.vectors
 
     def added(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values (B, heads, last, D), when the last of them (B, heads, last - first, D) are put there."""

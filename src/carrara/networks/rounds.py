@@ -10,7 +10,6 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from carrara.errors import InputError
 from carrara.networks.around import EVERYWHERE, Around, arranged, beside
 from carrara.networks.blocks import zeroed
 from carrara.networks.memory import Memory
@@ -25,20 +24,22 @@ class RoundTransformer(Vocabulary):
 
     x holds ids from 0 to `vocab`, which is the mask. The L = h · w words of a grid show diagonal by diagonal, from the corner above
     on the left to the opposite one, in `rounds`. What is said of a word is made of those of earlier rounds alone: its place reads
-    [MASK], which place it is, and those words beside it that show before it; and it attends to the places that come before it,
+    [MASK], which place it is, and those words near it that show before it; and it attends to the places that come before it,
     round by round. So one pass over a whole picture says what every round is believed to be when its turn comes, and each place is
     read only once: see `reading`. The level is not looked at.
 
-    Raises InputError for words that fill no grid, and for so few rounds that some words would be read nowhere.
+    Raises InputError for words that fill no grid.
 
     Source: carrara's; that words of a diagonal may be made together: Parallel Multiscale Autoregressive Density Estimation, Reed
     et al., 2017; ZipAR, He et al., 2024.
     """
 
+    causal = False
+    """Outputs see more than what comes before line by line."""
     beside: nn.Embedding
     place: nn.Embedding
     earlier: Tensor
-    """(T, L, L): 1 where word j stands at one of T places beside i, and shows before it. Rows i are in the order of rounds."""
+    """(T, L, L): 1 where word j stands in one of T directions from i, and shows before it. Rows i are in the order of rounds."""
     order: Tensor
     """(L,): the places, as they are read."""
     lines: Tensor
@@ -139,16 +140,23 @@ def diagonals(grid: Sequence[int], rounds: int = 0) -> list[int]:
 
 
 def _shown_beside(grid: Sequence[int], rounds: Sequence[int]) -> Tensor:
-    """(T, L, L): of the directions that lead to an earlier round anywhere, see `beside`, those pairs of which j shows before i.
+    """(T, L, L): 1 where j stands in one of T directions from i, see `beside`, and shows in an earlier round.
 
-    Raises InputError where a word of any round but the last would be read nowhere.
+    The directions lead to a neighbour. Where they reach no later round from some word, which would be read nowhere, the shortest
+    that does is one of them too.
     """
-    turn = torch.tensor(rounds)
-    found = beside(grid, EVERYWHERE) * (turn[:, None] > turn)
-    unread = (turn < turn.max()) & ~found.any(0).any(0)
-    if unread.any():
-        raise InputError(
-            f"network.rounds is {max(rounds) + 1}; words of {grid[0]} × {grid[1]} need more: beside some of round "
-            f"{int(turn[unread][0]) + 1} nothing shows later, and they would be read nowhere"
-        )
-    return found[found.any(2).any(1)]
+    turn, steps = torch.tensor(rounds), list(EVERYWHERE)
+    earlier = turn[:, None] > turn
+    shown = beside(grid, steps) * earlier
+    for word in range(len(rounds)):
+        if earlier[:, word].any() and not shown[:, :, word].any():
+            steps.append(_shortest(grid, word, earlier[:, word]))
+            shown = beside(grid, steps) * earlier
+    return shown[shown.any(2).any(1)]
+
+
+def _shortest(grid: Sequence[int], word: int, readers: Tensor) -> tuple[int, int]:
+    """The shortest step (down, right) from one of the readers, bool (L,), to a word of the grid."""
+    row, column = divmod(word, grid[1])
+    steps = [(row - i // grid[1], column - i % grid[1]) for i in readers.nonzero()[:, 0].tolist()]
+    return min(steps, key=lambda step: step[0] ** 2 + step[1] ** 2)

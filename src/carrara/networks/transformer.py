@@ -30,6 +30,8 @@ class Order(NamedTuple):
     """Who sees whom, see `carrara.networks.ops.self_attention`."""
     kept: Kept | None = None
     """What was read before these tokens, and where to keep what is read now."""
+    seen: Tensor | None = None
+    """Which of all that is kept each of these tokens sees, (N, all); None: everything."""
 
 
 NONE = Order()
@@ -71,6 +73,8 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """`memory`: where what was read before x stands, with room for x, which is put there."""
         told, order = self.vectors(x, embedding), order or NONE
+        if memory is not None and x.shape[1] > 1:
+            order = order._replace(seen=ops.seen(x.shape[1], memory.count, order.prefix or 0, x.device))
         for i, block in enumerate(self.blocks):
             known = order if memory is None else order._replace(kept=memory.of(i, x.shape[1]))
             if self.first is not None:
@@ -143,17 +147,16 @@ class Attention(nn.Module):
     def mixed(self, x: Tensor, order: Order = NONE) -> Tensor:
         """What the heads give, before `out`."""
         if order.kept is not None:
-            return self.reading(x, order.turn, order.prefix or 0, order.kept)
+            return self.reading(x, order.turn, order.seen, order.kept)
         return ops.linear_attention(x, self.qkv.weight, self.qkv.bias, self.heads, order.turn, order.prefix)
 
-    def reading(self, x: Tensor, turn: Tensor | None, prefix: int, kept: Kept) -> Tensor:
+    def reading(self, x: Tensor, turn: Tensor | None, seen: Tensor | None, kept: Kept) -> Tensor:
         """The same of tokens that follow those that are kept, and are kept then."""
         q, k, v = ops.split(self.qkv(x), self.heads)
         if turn is not None:
-            q, k = ops.turned(q, turn), ops.turned(k, turn)
+            q, k = ops.turned(torch.stack([q, k]), turn)
         keys, values = kept.added(k, v)
-        mask = ops.seen(x.shape[1], keys.shape[2], prefix, x.device) if x.shape[1] > 1 else None
-        return ops.attention(q, keys, values, mask).transpose(1, 2).flatten(2)
+        return ops.attention(q, keys, values, seen).transpose(1, 2).flatten(2)
 
 
 class MLP(nn.Module):
