@@ -15,7 +15,7 @@ SOURCE = Path(carrara.__file__).parent
 MATHEMATICS = {
     "schedules", "processes", "predictions", "weights", "times", "denoisers", "guidance", "rng", "beliefs", "analytic",
     "samplers", "variances", "decoders", "clock", "likelihood", "editing", "tuning",
-    "masking", "tokens", "token_likelihood", "embeddings", "between", "filling",
+    "masking", "planning", "tokens", "token_likelihood", "embeddings", "between", "filling",
 }  # fmt: skip
 SOLVERS = {"samplers.adaptive": {"scipy"}}
 """What lends the mathematics a kept solver, imported when it is used."""

@@ -99,7 +99,7 @@ def test_what_the_data_decides_cannot_be_set(section: str) -> None:
         ),
         ({**MINIMAL, "network": {"kind": "unett"}}, r"network\.kind: .*'unett': did you mean 'unet'\?"),
         ({**MINIMAL, "data": {"width": 8}}, r"data needs a kind: chinese, digits"),
-        ({**MINIMAL, "network": {"kind": ["unet"]}}, r"network needs a kind: dit, tokens, unet, unet2d"),
+        ({**MINIMAL, "network": {"kind": ["unet"]}}, r"network needs a kind: dit, rounds, tokens, unet, unet2d"),
         ({**MINIMAL, "network": "unet"}, r"network must be a mapping such as .* is 'unet'"),
         (
             {**MINIMAL, "network": {"kind": "unet", "width": "8"}},

@@ -41,7 +41,7 @@ def inputs(count: int, channels: int, *sides: int) -> tuple[Tensor, Tensor, dict
 
 
 every = pytest.mark.parametrize("kind", SMALL)
-OTHERS = {"tokens", "vectors"}
+OTHERS = {"tokens", "rounds", "vectors"}
 """Networks of other things than pictures, which have tests of their own."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from benchmarks import maskgit
 from benchmarks.lengths import changed, images
 from benchmarks.ways import Way, made
@@ -49,18 +50,21 @@ def test_each_way_makes_every_sample_once_in_turns_with_the_others() -> None:
     assert found["one"].per_s.rounds == 3
 
 
-def test_maskgit_is_judged_by_its_best_way_within_the_evaluations_and_the_other_by_its_best() -> None:
+def test_masks_are_judged_by_their_best_way_within_the_evaluations_and_the_other_by_its_best() -> None:
     def figures(frechet: float, evaluations: int) -> dict[str, Any]:
         return {"frechet": frechet, "evaluations": evaluations, "images_per_s": {"median": 100 / evaluations}}
 
     found = {name: figures(100.0, 12) for name in maskgit.WAYS}
     ours = [name for name, way in maskgit.WAYS.items() if way.model == "masked"]
+    planned = [name for name, way in maskgit.WAYS.items() if way.model == "planned"]
     theirs = [name for name, way in maskgit.WAYS.items() if way.model == "ar"]
     found |= {ours[0]: figures(50.0, maskgit.MOST + 1), ours[1]: figures(80.0, 8), theirs[1]: figures(64.0, 98)}
-    best = {side: maskgit.best_of(found, side) for side in ("masked", "ar")}
-    assert best == {"masked": ours[1], "ar": theirs[1]}
-    compared = maskgit.compared(found, best, {ours[1]: {"median": 30.0}, theirs[1]: {"median": 10.0}})
-    assert compared["fid_over_ar"] == 1.25
-    assert compared["speed_over_ar"] == 3.0
-    assert compared["speed_over_ar_in_batches"] == (100 / 8) / (100 / 98)
-    assert compared["evaluations"] == 8
+    found |= {planned[0]: figures(72.0, 12), planned[1]: figures(48.0, 24)}
+    best = {side: maskgit.best_of(found, side) for side in maskgit.RECIPES}
+    assert best == {"masked": ours[1], "planned": planned[0], "ar": theirs[1]}
+    speeds = {ours[1]: {"median": 30.0}, planned[0]: {"median": 40.0}, theirs[1]: {"median": 10.0}}
+    compared = maskgit.compared(found, best, speeds)
+    chance = {"fid_over_ar": 1.25, "speed_over_ar": 3.0, "speed_over_ar_in_batches": 98 / 8, "evaluations": 8}
+    plan = {"fid_over_ar": 1.125, "speed_over_ar": 4.0, "speed_over_ar_in_batches": 98 / 12, "evaluations": 12}
+    assert compared["over_ar"] == {"masked": pytest.approx(chance), "planned": pytest.approx(plan)}
+    assert {name: compared[name] for name in plan} == compared["over_ar"]["planned"]

@@ -138,7 +138,7 @@ def test_pairs_are_neighbours() -> None:
 
 
 def test_each_sampler_declares_itself() -> None:
-    exact = {"first_hitting", "left_to_right"}
+    exact = {"first_hitting", "left_to_right", "planned"}
     for name, sampler in SAMPLERS.items():
         assert sampler.order >= 1 or (sampler.order == 0 and name in exact | {"consistency", "confidence"})
         assert sampler.made_of

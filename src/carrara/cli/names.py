@@ -25,8 +25,8 @@ SAMPLERS = (
     "heun",
     "langevin",
     "left_to_right",
-    "planned",
     "lms",
+    "planned",
     "restart",
     "unipc",
 )

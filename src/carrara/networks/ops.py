@@ -14,9 +14,8 @@ from carrara.native import attention as native_attention
 from carrara.native import convolution, norms, pointwise
 from carrara.native.common import computed_in, serve
 
-
 FEW = 64
-"""Queries in a batch: up to so many torch's fused attention is faster than its parts, two to twelve times for a single one."""
+"""Queries in a batch: up to so many torch's fused attention is faster than its parts on a CPU, twelve times for a single one."""
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, more: Tensor | None = None) -> Tensor:
@@ -169,12 +168,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     mask: (N, M), or what broadcasts to (B, heads, N, M); each query has at least one key. A mask of numbers, 0 to 1, says how much
     each key counts, beside the others of 1.
     """
-    if q.shape[0] * q.shape[2] <= FEW and not (mask is not None and mask.is_floating_point()):
-        return F.scaled_dot_product_attention(q, k, v, mask)
-    # Written out: on a CPU, with more tokens and wide heads, it is several times faster than the fused operation.
+    # Written out: on a CPU, with few tokens and wide heads, it is several times faster than the fused operation.
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     if mask is not None and mask.is_floating_point():
         scores = scores + mask.log().to(scores.dtype)
     elif mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
     return torch.softmax(scores, dim=-1) @ v
+
+
+def attention_going_on(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """`attention` of the newest tokens to all that were read, of which there are often few: mask bool, (N, M)."""
+    few = q.shape[0] * q.shape[2] <= FEW
+    return F.scaled_dot_product_attention(q, k, v, mask) if few else attention(q, k, v, mask)

@@ -10,6 +10,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from carrara.errors import InputError
 from carrara.networks.around import EVERYWHERE, Around, arranged, beside
 from carrara.networks.blocks import zeroed
 from carrara.networks.memory import Memory
@@ -83,7 +84,7 @@ class RoundTransformer(Vocabulary):
         self.heard = Parts(levels, vocab, width) if factored else None
         self.said = Parts(levels, vocab, width) if factored else None
         self.begin(self.token, self.source, self.place, *(part.vectors for part in (self.heard,) if part))
-        nn.init.normal_(self.beside.weight, std=len(shown) ** -0.5)
+        nn.init.normal_(self.beside.weight, std=max(1, len(shown)) ** -0.5)
         if self.said is not None:
             zeroed(self.said.vectors)
         self.register_buffer("order", order, persistent=False)
@@ -103,10 +104,13 @@ class RoundTransformer(Vocabulary):
         self, x: Tensor, cond: Mapping[str, Tensor] | None = None, memory: Memory | None = None
     ) -> tuple[Tensor, Memory]:
         """(logits (B, m, vocab) of the m places of the next round, the memory with them in it), of x (B, L), see
-        `carrara.denoisers.Reading`. With no memory that is the first round, and the source is read before it.
+        `carrara.denoisers.Reading`. With no memory that is the first round, and the source is read before it. Raises InputError
+        where all were read.
         """
         source = self.sources(cond, len(x)) if memory is None else None
         first = 0 if memory is None else memory.count - self.source_length
+        if first == self.length:
+            raise InputError(f"all {max(self.rounds) + 1} rounds were read, and none follows")
         last = first + self.rounds.count(self.rounds[self.order[first]])
         tokens = self.after(source, self.standing(x, first, last))
         if memory is None:
@@ -118,7 +122,8 @@ class RoundTransformer(Vocabulary):
 
     def standing(self, x: Tensor, first: int, last: int) -> Tensor:
         """The vectors (B, last − first, width) that those places begin with, counted in the order of rounds."""
-        self.check_length(x)
+        if x.shape[1] != self.length:
+            raise InputError(f"there are {x.shape[1]} words, and the network was made for a picture's {self.length}")
         around = torch.einsum("tij,bjc->btic", self.earlier[:, first:last].to(self.token.weight.dtype), self.read(x))
         mask, places = self.token.weight[self.vocab], self.place.weight[self.order[first:last]]
         return mask + places + (around * self.beside.weight[:, None]).sum(1)

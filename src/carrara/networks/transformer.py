@@ -156,7 +156,7 @@ class Attention(nn.Module):
         if turn is not None:
             q, k = ops.turned(torch.stack([q, k]), turn)
         keys, values = kept.added(k, v)
-        return ops.attention(q, keys, values, seen).transpose(1, 2).flatten(2)
+        return ops.attention_going_on(q, keys, values, seen).transpose(1, 2).flatten(2)
 
 
 class MLP(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,10 @@ from carrara.beliefs import Shown, Tokens
 from carrara.denoisers import Cond, Denoiser, reading
 from carrara.errors import InputError
 from carrara.planning import Planned
+from carrara.processes import TOKENS
 from carrara.rng import Streams
 from carrara.samplers.left_to_right import Next, put, uniforms
-from carrara.samplers.step import Step
+from carrara.samplers.step import Step, of
 
 
 @torch.no_grad()
@@ -52,10 +54,10 @@ def planned(
         yield Step(index, t, s, x, belief)
 
 
-def _of_plan(process: object) -> Planned:
+def _of_plan(process: Any) -> Planned:
     """The process. Raises InputError where it has no plan."""
-    if isinstance(process, Planned):
-        return process
+    if isinstance(of(TOKENS, process), Planned):
+        return process  # type: ignore[no-any-return]
     raise InputError(
         f"planned shows tokens by the plan of a planned process, and {type(process).__name__} has none; choose process planned and "
         "network rounds in the recipe, or another sampler"
