@@ -406,6 +406,16 @@ def test_the_mode_comes_back_when_a_network_fails() -> None:
     assert module.training
 
 
+def test_every_part_comes_back_to_its_own_mode() -> None:
+    module = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Dropout())
+    module[1].eval()
+    for whole in (True, False):
+        module.training = whole
+        with evaluating(module):
+            assert not any(each.training for each in module.modules())
+        assert [each.training for each in module.modules()] == [whole, True, False]
+
+
 def test_nan_is_no_picture() -> None:
     broken = made()
     with torch.no_grad():
