@@ -56,9 +56,16 @@ WAYS = {
             (6, 1.5, 10.0),
         )
     },
-    **{f"planned, guidance {scale:g}": Way("planned", {"guidance_scale": scale}) for scale in (1.0, 1.5)},
     **{
-        f"autoregressive, guidance {scale:g}": Way("ar", {"guidance_scale": scale}) for scale in (1.0, 1.25, 1.5, 2.0)
+        f"{side}, guidance {scale:g}, temperature {temperature:g}": Way(
+            model, {"guidance_scale": scale, "options": {"temperature": temperature}}
+        )
+        for side, model, scales in (
+            ("planned", "planned", (1.0, 1.5)),
+            ("autoregressive", "ar", (1.0, 1.25, 1.5, 2.0)),
+        )
+        for scale in scales
+        for temperature in ((1.0, 0.95) if scale == 1 else (1.0,))
     },
 }
 """A guided step asks the network twice."""

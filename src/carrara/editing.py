@@ -137,14 +137,17 @@ class Kept:
     @property
     def following(self) -> Following | None:
         """The denoiser's own, where it has one: what is kept shows, so nothing is believed there."""
-        inner = following(self.denoiser)
-        return None if inner is None else lambda ids, cond, memory: inner(ids, untold(cond), memory)
+        return _of_the_rest(following(self.denoiser))
 
     @property
     def reading(self) -> Reading | None:
         """As `following`, of the denoiser's `reading`."""
-        inner = reading(self.denoiser)
-        return None if inner is None else lambda x_t, cond, memory: inner(x_t, untold(cond), memory)
+        return _of_the_rest(reading(self.denoiser))
+
+
+def _of_the_rest(inner: Following | Reading | None) -> Following | None:
+    """`inner` without what the condition tells of what is known."""
+    return None if inner is None else lambda tokens, cond, memory: inner(tokens, untold(cond), memory)
 
 
 def told(cond: Cond | None, known: Tensor, made: Tensor) -> Cond:

@@ -89,7 +89,7 @@ class Guided:
         return self._remembering(reading(self.denoiser))
 
     def _remembering(self, inner: Following | Reading | None) -> _GuidedMemory | Following | Reading | None:
-        """What is asked for with a memory, guided; None where the memory could not be kept."""
+        """`inner`, guided; None where the guidance cannot be kept in a memory."""
         if self.scale == 1 or inner is None:
             return inner
         always = self.interval == (0.0, 1.0) and self.weak is None and not self.rescale

@@ -18,6 +18,7 @@ from torch import Tensor
 from carrara.beliefs import Tokens
 from carrara.errors import InputError
 from carrara.masking import Masked
+from carrara.processes import PLANNED
 from carrara.rng import Streams
 from carrara.schedules import Flow, Schedule
 
@@ -28,14 +29,16 @@ ROUNDING = 1e-9
 class Planned(Masked):
     """Tokens 0 … vocab − 1, hidden by the id `mask` = vocab, the last round first."""
 
+    made_of = PLANNED
+
     def __init__(self, rounds: Sequence[int], vocab: int, schedule: Schedule | None = None) -> None:
         """`rounds`: that of each token of a sequence, from 0, which shows first; none is left out. `schedule`: `Flow()` where None.
 
         Raises InputError for rounds that leave one out, and what `Masked` raises it for.
         """
         super().__init__(schedule or Flow(), vocab)
-        self.count = max(rounds, default=-1) + 1
-        if sorted(set(rounds)) != list(range(self.count)) or not rounds:
+        self.count = len(set(rounds))
+        if not rounds or any(type(each) is not int for each in rounds) or set(rounds) != set(range(self.count)):
             raise InputError(
                 f"the rounds are {sorted(set(rounds))}; each token has one, and they go from 0 on with none left out"
             )
@@ -52,6 +55,14 @@ class Planned(Masked):
             raise InputError(f"there are {x.shape[1]} tokens, and the plan is of {len(self.round)}")
         shown = (self.schedule.alpha(t).double() * self.count + ROUNDING).floor().expand(len(x))
         return self.round.to(x.device) >= shown.to(x.device)[:, None]
+
+    def reveal(self, t: Tensor, s: Tensor) -> Tensor:
+        """Raises InputError: what shows does not hang on chance, see `left`."""
+        raise InputError("tokens show by a plan here, not by chance; ask `left` which are hidden")
+
+    def rate(self, t: Tensor) -> Tensor:
+        """Raises InputError, as `reveal` does."""
+        return self.reveal(t, t)
 
     def corrupt(self, x0: Tensor, t: Tensor, rng: Streams) -> tuple[Tensor, Tensor]:
         """(x_t, what is hidden in it, bool) for x0 int64 (B, L) at t, a scalar or (B,). Nothing is drawn."""

@@ -19,7 +19,7 @@ from carrara.filling import Filled
 from carrara.grids import check_tunable, given
 from carrara.guidance import guided
 from carrara.plugins import find
-from carrara.processes import NUMBERS, TOKENS
+from carrara.processes import NUMBERS, PLANNED, TOKENS
 from carrara.rng import Streams
 from carrara.samplers import SAMPLERS, Sampler, Step, over
 from carrara.schedules import Schedule
@@ -61,7 +61,7 @@ class Sampling:
     def entry(self) -> Sampler:
         """The sampler. Raises InputError for an unknown name, with the nearest spelling."""
         found = find("sampler", self.sampler, SAMPLERS)
-        return found if isinstance(found, Sampler) else Sampler(found, order=1, made_of=(NUMBERS, TOKENS))
+        return found if isinstance(found, Sampler) else Sampler(found, order=1, made_of=(NUMBERS, TOKENS, PLANNED))
 
     def changed(self, **changes: Any) -> Sampling:
         """These settings with those that are not None put in their place.

@@ -89,6 +89,12 @@ class TokenDenoiser(nn.Module):
         logits = self.logits(x_t, t, cond)
         return F.cross_entropy(logits.flatten(0, 1).float(), x0.flatten(), reduction="none").view_as(x0)
 
+    def _remembering(self, name: str) -> Following | Reading | None:
+        """What is asked for with a memory: the backend's, where it has that and no gradients are asked for; else the network's."""
+        own: Following | Reading | None = getattr(self.network, name, None)
+        quick = getattr(self._computes(), "remembering", None)
+        return (own and quick and quick(name)) or own
+
     def _computes(self) -> Network:
         """The backend, where there is one and only values are asked for; in training and for gradients the network."""
         if self.backend is None or self.training or torch.is_grad_enabled():
@@ -110,7 +116,7 @@ class MaskedDenoiser(TokenDenoiser):
                 "a masked denoiser looks to both sides, and this network is causal; choose causal: false, or an "
                 "autoregressive denoiser"
             )
-        if hasattr(network, "rounds"):
+        if hasattr(network, "plan"):
             raise InputError(
                 "masks go by chance here, and this network knows one plan; choose process planned, or network tokens"
             )
@@ -147,8 +153,13 @@ class AutoregressiveDenoiser(OneOrderDenoiser):
     """
 
     def __init__(self, network: nn.Module, process: Masked) -> None:
-        """Raises InputError where the network says of itself that it is not causal."""
+        """Raises InputError where the network says of itself that it is not causal, or that it goes by a plan."""
         super().__init__(network, process)
+        if hasattr(network, "plan"):
+            raise InputError(
+                "an autoregressive denoiser shows tokens in their order, and this network knows a plan; choose process planned, or "
+                "network tokens with causal: true"
+            )
         if not getattr(network, "causal", True):
             raise InputError(
                 "an autoregressive denoiser needs a network whose outputs see only what comes before; choose causal: true"
@@ -157,7 +168,7 @@ class AutoregressiveDenoiser(OneOrderDenoiser):
     @property
     def following(self) -> Following | None:
         """The network's `following`, where it has one; see `carrara.denoisers.Following`."""
-        return getattr(self.network, "following", None)
+        return self._remembering("following")
 
 
 class PlannedDenoiser(OneOrderDenoiser):
@@ -165,19 +176,24 @@ class PlannedDenoiser(OneOrderDenoiser):
 
     It is masked diffusion with one plan of showing, several tokens at a time: so `planned` draws from it exactly, in as many
     evaluations as there are rounds. That tokens of one round know nothing of each other is then not the sampler's error but the
-    model's. Other samplers, but `ancestral` in at least as many steps, show it tokens in an order that it was not trained for.
+    model's. `ancestral` and `cached` do too where no step shows more than a round; other samplers do not walk it.
     """
 
     process: Planned
 
     def __init__(self, network: nn.Module, process: Planned) -> None:
-        """`network`: has `rounds`, those of the process."""
+        """Raises InputError where the network has no plan, or another than the process."""
         super().__init__(network, process)
+        plan = getattr(network, "plan", None)
+        if plan != process.round.tolist():
+            raise InputError(
+                f"the network's plan is {plan}, and the process's is {process.round.tolist()}; make both with the same"
+            )
 
     @property
     def reading(self) -> Reading | None:
         """The network's `reading`, where it has one; see `carrara.denoisers.Reading`."""
-        return getattr(self.network, "reading", None)
+        return self._remembering("reading")
 
 
 def masked(
@@ -198,21 +214,21 @@ def autoregressive(network: nn.Module, vocab: int | None) -> AutoregressiveDenoi
 def planned(network: nn.Module, vocab: int | None) -> PlannedDenoiser:
     """The denoiser of a recipe whose tokens are shown in the network's rounds.
 
-    Raises RecipeError where the codec gives no tokens, and for a network that has no rounds.
+    Raises RecipeError where the codec gives no tokens, and for a network that has no plan.
     """
-    rounds = getattr(network, "rounds", None)
-    if rounds is None:
+    plan = getattr(network, "plan", None)
+    if plan is None:
         raise RecipeError(
-            f"a planned process shows tokens in the rounds of its network, and {type(network).__name__} has none; "
+            f"a planned process shows tokens by the plan of its network, and {type(network).__name__} has none; "
             "choose network rounds"
         )
-    return PlannedDenoiser(network, Planned(rounds, _vocab(vocab)))
+    return PlannedDenoiser(network, Planned(plan, _vocab(vocab)))
 
 
 def _vocab(vocab: int | None) -> int:
     if vocab is None:
         raise RecipeError(
-            "masked and autoregressive processes are of tokens, and the recipe's codec gives none; choose codec vq for pictures, "
-            "bytes, bpe or characters for texts, or process gaussian"
+            "masked, planned and autoregressive processes are of tokens, and the recipe's codec gives none; choose codec vq for "
+            "pictures, bytes, bpe or characters for texts, or process gaussian"
         )
     return vocab

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 from toys import F64
-from words import Looker, Many, Reader, exact, last, law_of, table, total_variation
+from words import Looker, Many, exact, last, law_of, table, total_variation
 
 from carrara.analytic import TableDenoiser
+from carrara.backends import BACKENDS, running
 from carrara.conditions.label import LabelCondition
 from carrara.editing import Edit
 from carrara.errors import InputError, RecipeError
@@ -17,8 +18,10 @@ from carrara.guidance import Guided
 from carrara.masking import Masked
 from carrara.networks.rounds import RoundTransformer
 from carrara.planning import Planned
+from carrara.processes import PLANNED
 from carrara.rng import Streams
-from carrara.samplers import ancestral, left_to_right, planned
+from carrara.samplers import SAMPLERS, ancestral, cached, left_to_right, over, planned
+from carrara.samplers.left_to_right import Next
 from carrara.sampling import Sampling
 from carrara.schedules import Flow, MaskCosine, Schedule
 from carrara.times import grid
@@ -90,6 +93,7 @@ def test_whole_rounds_are_hidden_the_last_first_and_nothing_is_drawn(schedule: S
         ([1, 2], r"the rounds are \[1, 2\]"),
         ([0, 2], "none left out"),
         ([0, -1], "none left"),
+        ([0, 1.0], "each token has one"),
     ],
 )
 def test_rounds_that_leave_one_out_are_refused(rounds: list[int], said: str) -> None:
@@ -107,7 +111,7 @@ def test_a_plan_is_of_its_own_length() -> None:
 
 @every_plan
 @pytest.mark.parametrize("schedule", [Flow(), MaskCosine()])
-@pytest.mark.parametrize("walk", [planned, ancestral])
+@pytest.mark.parametrize("walk", [planned, ancestral, cached])
 def test_samples_have_the_law_of_the_rounds(walk: Any, rounds: list[int], schedule: Schedule) -> None:
     """In as many equal steps of the share as there are rounds the process's own walk has it too, whatever the schedule."""
     denoiser, rng = of_table(rounds, schedule), Many(DRAWS)
@@ -177,7 +181,7 @@ def test_the_loss_is_the_chain_rule_over_rounds_and_draws_nothing() -> None:
     x0 = torch.randint(0, 12, (6, 12), generator=torch.Generator().manual_seed(0))
     total = torch.zeros(6)
     for r, places in enumerate(denoiser.process.rounds):
-        x_t = x0.masked_fill(torch.tensor(denoiser.network.rounds) >= r, 12)
+        x_t = x0.masked_fill(torch.tensor(denoiser.network.plan) >= r, 12)
         logp = denoiser(x_t, torch.ones((), dtype=F64)).logp[:, places]
         total -= logp.gather(-1, x0[:, places, None])[..., 0].sum(1)
     loss = denoiser.loss(x0, torch.rand(6, dtype=F64), None, None)  # type: ignore[arg-type]
@@ -214,8 +218,10 @@ def test_guidance_that_does_not_always_act_forgets() -> None:
 
 
 def test_each_round_is_read_once_and_what_is_given_stays() -> None:
-    """Words of later rounds that are given are read in their turn."""
-    denoiser = small()
+    """Words of later rounds that are given are read in their turn, under guidance and with what is kept."""
+    denoiser, read = small(), []
+    own = denoiser.network.reading
+    denoiser.network.reading = lambda x, cond, memory: (read.append(len(x)), own(x, cond, memory))[1]
     x0 = torch.randint(0, 12, (4, 12), generator=torch.Generator().manual_seed(1))
     made = torch.rand(4, 12, generator=torch.Generator().manual_seed(2)) < 0.6
     condition = LabelCondition(("a", "b", "c"))
@@ -223,23 +229,50 @@ def test_each_round_is_read_once_and_what_is_given_stays() -> None:
     steps = list(
         Sampling("planned", 5, guidance_scale=2.0).walk(denoiser, condition, (12,), cond, SEEDS, Edit(x0, made))
     )
+    assert read == [8] * 6 and all(isinstance(step.belief, Next) for step in steps)
     assert len(steps) == 6 and not (steps[-1].x == 12).any() and not torch.equal(steps[-1].x, x0)
     assert all(torch.equal(step.x[~made], x0[~made]) for step in steps)
     assert all(torch.equal(step.belief.preview[~made], x0[~made]) for step in steps)
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_rounds_of_which_nothing_is_hidden_make_no_step(remembers: bool) -> None:
+    """A last part that is to be made is made of what shows; without a memory nobody is asked where there is nothing to say."""
+    whole, x = small(), torch.randint(0, 12, (2, 12), generator=torch.Generator().manual_seed(3))
+    x[:, torch.tensor(whole.network.plan) == 3] = 12
+    denoiser = whole if remembers else Forgetful(whole)
+    steps = list(
+        planned(denoiser, x, grid("uniform", 1, Flow()), {"label": torch.tensor([0, 1])}, rng=Streams([1, 2]))
+    )
+    assert [step.index for step in steps] == [0] and steps[0].s == 0 < steps[0].t
+    assert not (steps[0].x == 12).any() and torch.equal(steps[0].x[x != 12], x[x != 12])
+    own = list(planned(whole, x, grid("uniform", 1, Flow()), {"label": torch.tensor([0, 1])}, rng=Streams([1, 2])))
+    assert torch.equal(own[0].x, steps[0].x)
+
+
+def test_in_bf16_rounds_are_read_in_bf16_too() -> None:
+    """A backend computes what is remembered as it computes everything else."""
+    denoiser, x = small(width=64, head_width=16), torch.full((2, 12), 12)
+    exact_logits, _ = denoiser.reading(x, None, None)  # type: ignore[misc]
+    with torch.no_grad():
+        denoiser.backend = running("torch-bf16", BACKENDS, denoiser, (12,), LabelCondition(("a", "b", "c")))
+        rough, memory = denoiser.reading(x, None, None)  # type: ignore[misc]
+        assert memory.rooms.dtype == torch.bfloat16 and rough.dtype == torch.float32
+        assert 0 < (rough - exact_logits).norm() < 0.05 * exact_logits.norm()
+        denoiser.backend = lambda x, level, cond=None: torch.zeros(*x.shape, 12)
+        assert torch.equal(denoiser.reading(x, None, None)[0], exact_logits)  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------------------------------------------- who goes with whom
 
 
 def test_a_plan_needs_a_network_of_rounds_and_that_network_a_plan() -> None:
-    with pytest.raises(
-        RecipeError, match="shows tokens in the rounds of its network, and Looker has none; choose network rounds"
-    ):
+    with pytest.raises(RecipeError, match="by the plan of its network, and Looker has none; choose network rounds"):
         of_network(Looker(), 5)
     with pytest.raises(InputError, match="this network knows one plan; choose process planned, or network tokens"):
         MaskedDenoiser(small().network, Masked(Flow(), 12))
     with pytest.raises(
-        InputError, match="an autoregressive denoiser needs a network whose outputs see only what comes before"
+        InputError, match="this network knows a plan; choose process planned, or network tokens with causal: true"
     ):
         autoregressive(small().network, 12)
     with pytest.raises(RecipeError, match="the recipe's codec gives none"):
@@ -248,9 +281,26 @@ def test_a_plan_needs_a_network_of_rounds_and_that_network_a_plan() -> None:
 
 def test_planned_refuses_a_process_without_a_plan() -> None:
     walk = planned(exact(3), torch.full((1, 3), 3), grid("uniform", 1, Flow()), rng=Streams([0]))
-    with pytest.raises(InputError, match="and Masked has none; choose process planned and network rounds"):
+    with pytest.raises(InputError, match="walks tokens by a plan, and the process Masked is one of tokens"):
         next(walk)
-    assert autoregressive(Reader(), 5) is not None
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in over(PLANNED)])
+def test_what_does_not_walk_a_plan_is_said_before_anything_is_computed(name: str) -> None:
+    with pytest.raises(InputError, match="makes tokens by a plan; choose one of ancestral, cached, planned"):
+        Sampling(name).check(small(), LabelCondition(("a", "b", "c")))
+
+
+def test_another_plan_than_the_network_s_is_refused() -> None:
+    with pytest.raises(InputError, match=r"the network's plan is \[0, 1, .*, and the process's is \[5, 4"):
+        PlannedDenoiser(small().network, Planned([5 - r for r in small().network.plan], 12))
+
+
+def test_chance_has_no_say_in_a_plan() -> None:
+    half = torch.tensor(0.5, dtype=F64)
+    for ask in (lambda: Planned([0, 1], 5).rate(half), lambda: Planned([0, 1], 5).reveal(half, 0 * half)):
+        with pytest.raises(InputError, match="by a plan here, not by chance; ask `left`"):
+            ask()
 
 
 def test_a_mask_has_no_posterior_but_a_draw() -> None:

@@ -15,7 +15,7 @@ from carrara.errors import InputError
 from carrara.guidance import Guided
 from carrara.masking import Masked
 from carrara.planning import Planned
-from carrara.processes import NUMBERS, TOKENS
+from carrara.processes import NUMBERS, PLANNED, TOKENS
 from carrara.rng import Streams
 from carrara.samplers import SAMPLERS, ancestral, cached, confidence, first_hitting, heun, left_to_right, over
 from carrara.sampling import Sampling
@@ -23,7 +23,7 @@ from carrara.schedules import Flow, MaskCosine
 from carrara.times import grid
 from carrara.tokens import AutoregressiveDenoiser, MaskedDenoiser
 
-OF_TOKENS = over(TOKENS)
+OF_TOKENS = over(TOKENS) | over(PLANNED)
 each_sampler = pytest.mark.parametrize("name", OF_TOKENS)
 each_schedule = pytest.mark.parametrize("schedule", SURVIVAL_CASES.values(), ids=SURVIVAL_CASES)
 DRAWS, SEEDS = 200_000, [3, 1, 4, 15]
@@ -364,16 +364,17 @@ def test_samplers_of_tokens_refuse_numbers_in_a_sentence(name: str) -> None:
     from toys import Elementwise
 
     denoiser = Elementwise(Flow())
-    with pytest.raises(InputError, match="walks tokens, and the process Gaussian is one of numbers"):
+    with pytest.raises(InputError, match=r"walks tokens.*, and the process Gaussian is one of numbers"):
         list(SAMPLERS[name].walk(denoiser, torch.zeros(2, 3), grid("uniform", 2, Flow()), rng=Streams([0, 1])))
     with pytest.raises(
-        InputError, match=f"'{name}' walks tokens, and this model makes numbers; choose one of ancestral"
+        InputError, match=f"'{name}' walks tokens.*, and this model makes numbers; choose one of ancestral"
     ):
         list(Sampling(name).walk(denoiser, NoCondition(), (3,), None, [0, 1]))
 
 
 def test_each_process_has_its_samplers() -> None:
-    assert set(over(NUMBERS)) | set(over(TOKENS)) == set(SAMPLERS)
+    assert set(over(NUMBERS)) | set(over(TOKENS)) | set(over(PLANNED)) == set(SAMPLERS)
+    assert set(over(PLANNED)) == {"ancestral", "cached", "planned"}
     assert set(over(NUMBERS)) & set(over(TOKENS)) == {"ancestral"}
     assert heun in [sampler.walk for sampler in over(NUMBERS).values()]
 

@@ -28,7 +28,7 @@ DATA = {
 }
 SMALL = {"width": 16, "head_width": 8, "depth": 2}
 BARE = {"classes": 0, "source_vocab": 0, "source_length": 0}
-OPTIONS: list[dict[str, Any]] = [{}, {"rounds": 4}, {"rounds": 2}, {"factored": True, **BARE}]
+OPTIONS: list[dict[str, Any]] = [{}, {"rounds": 4}, {"rounds": 2}, {"rounds": 1}, {"factored": True, **BARE}]
 each = pytest.mark.parametrize("options", OPTIONS)
 kernels = pytest.mark.parametrize("kernels", ["native", "torch"])
 
@@ -47,6 +47,11 @@ def randomised(network: RoundTransformer) -> RoundTransformer:
     return network.eval()
 
 
+def parameters(network: RoundTransformer) -> list[tuple[str, torch.nn.Parameter]]:
+    """Those that have any numbers: of a single round nothing shows earlier, and nothing beside is weighed."""
+    return [(name, p) for name, p in network.named_parameters() if p.numel()]
+
+
 def inputs(count: int = 3, length: int = LENGTH) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     draw = torch.Generator().manual_seed(1)
     x = torch.randint(0, VOCAB + 1, (count, length), generator=draw)
@@ -58,7 +63,7 @@ def read_by_rounds(
     network: RoundTransformer, x: Tensor, cond: dict[str, Tensor] | None
 ) -> tuple[Tensor, list[Memory]]:
     """The logits of every place, round by round, of what shows by then; the rest is hidden. And the memories."""
-    turn, memory, memories = torch.tensor(network.rounds), None, []
+    turn, memory, memories = torch.tensor(network.plan), None, []
     found = torch.full((*x.shape, VOCAB), math.nan)
     for r in range(int(turn.max()) + 1):
         shown = x.masked_fill(turn >= r, VOCAB)
@@ -110,7 +115,7 @@ def test_a_word_s_logits_are_made_of_earlier_rounds_and_of_all_of_them(
 ) -> None:
     """Bit for bit: what stands in a round changes nothing in it and before, and each word of it something later."""
     network, (x, level, cond) = randomised(net(**options)), inputs(2)
-    turn = torch.tensor(network.rounds)
+    turn = torch.tensor(network.plan)
     with native.chosen(kernels):
         plain = network(x, level, cond)
         for j in range(LENGTH):
@@ -140,14 +145,14 @@ def test_read_round_by_round_is_read_at_once(options: dict[str, Any], kernels: n
             found, memories = read_by_rounds(network, x, given)
             torch.testing.assert_close(found, network(x, level, given), rtol=1e-5, atol=1e-5)
     assert [memory.count - network.source_length for memory in memories] == [
-        sum(r <= last for r in network.rounds) for last in range(max(network.rounds) + 1)
+        sum(r <= last for r in network.plan) for last in range(max(network.plan) + 1)
     ]
 
 
 def test_a_memory_of_rounds_is_a_value() -> None:
     """Two ways to go on from the same round, one after the other and again, do not disturb each other."""
     network, (x, _, cond) = randomised(net()), inputs()
-    hidden = x.masked_fill(torch.tensor(network.rounds) >= 1, VOCAB)
+    hidden = x.masked_fill(torch.tensor(network.plan) >= 1, VOCAB)
     other = torch.where(hidden == VOCAB, hidden, (hidden + 1) % VOCAB)
     _, start = network.reading(torch.full_like(x, VOCAB), cond)
     first, after = network.reading(hidden, cond, start)
@@ -207,9 +212,9 @@ def test_an_untrained_network_believes_in_all_words_alike(options: dict[str, Any
 def test_gradients_reach_every_parameter_and_training_moves_it(options: dict[str, Any]) -> None:
     network = randomised(net(**options))
     network(*inputs(8)).square().sum().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.any())] == []
+    assert [name for name, p in parameters(network) if p.grad is None or not bool(p.grad.any())] == []
     network = net(**options)
-    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    before = {name: p.detach().clone() for name, p in parameters(network)}
     optimiser = torch.optim.Adam(network.parameters(), 0.01)
     x, level, cond = inputs(8)
     for step in range(4):
@@ -217,7 +222,7 @@ def test_gradients_reach_every_parameter_and_training_moves_it(options: dict[str
         torch.nn.functional.cross_entropy(logits, x.flatten() % VOCAB).backward()
         optimiser.step()
         optimiser.zero_grad()
-    assert [name for name, p in network.named_parameters() if torch.equal(p, before[name])] == []
+    assert [name for name, p in parameters(network) if torch.equal(p, before[name])] == []
 
 
 def test_kernels_and_torch_agree() -> None:
@@ -257,7 +262,8 @@ def test_a_sample_s_output_does_not_depend_on_its_batch() -> None:
         ({"vocab": 1, "levels": ()}, r"network\.vocab is 1; it must be at least 2 tokens"),
         ({"grid": (12,)}, r"network\.grid is \(12,\); it must be \(h, w\) of a picture's 12 words"),
         ({"grid": (3, 3)}, r"network\.grid is \(3, 3\)"),
-        ({"rounds": -1}, r"network\.rounds is -1; it must be at least 0, which is one for each diagonal"),
+        ({"rounds": -1}, r"network\.rounds is -1; it must be 0, one for each diagonal, or up to 6"),
+        ({"rounds": 7}, r"network\.rounds is 7; it must be 0, one for each diagonal, or up to 6, those there are"),
         ({"levels": (5,), "factored": True}, r"network\.factored is True"),
         ({"width": 20}, r"network\.width is 20; it must be a multiple of network\.head_width, 8"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +21,32 @@ def float32(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
 
 def bf16(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
     """The network with its products and convolutions in bf16, as in training; sums and norms stay in float32."""
-    half = halved(network)
+    return Half(network), "bfloat16"
 
-    def computes(x: Tensor, level: Tensor, cond: Cond | None = None) -> Tensor:
+
+class Half:
+    """The network in bf16: what it gives is float32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.half = halved(network)
+
+    def __call__(self, x: Tensor, level: Tensor, cond: Cond | None = None) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16):
-            out: Tensor = half(x, level, cond)
-        return out.to(torch.promote_types(x.dtype, torch.float32))
+            out: Tensor = self.half(x, level, cond)
+        return out.float()
 
-    return computes, "bfloat16"
+    def remembering(self, name: str) -> Callable[..., tuple[Tensor, Any]] | None:
+        """The same of the network's `following`, or `reading`, whose memory is then in bf16; None where it has no such method."""
+        own = getattr(self.half, name, None)
+        if own is None:
+            return None
+
+        def computes(tokens: Tensor, cond: Cond | None, memory: Any, /) -> tuple[Tensor, Any]:
+            with torch.autocast(tokens.device.type, torch.bfloat16):
+                out, memory = own(tokens, cond, memory)
+            return out.float(), memory
+
+        return computes
 
 
 def halved(network: nn.Module) -> nn.Module:

@@ -56,6 +56,11 @@ class Running:
     def __call__(self, x: Tensor, level: Tensor, cond: Cond | None = None) -> Tensor:
         return self.network(x, level, cond)
 
+    def remembering(self, name: str) -> Any:
+        """What computes the network's method of this name, `following` or `reading`; None where the backend has nothing for it."""
+        found = getattr(self.network, "remembering", None)
+        return found and found(name)
+
     def described(self) -> str:
         """What it is and how far from the network itself, in a line."""
         return (

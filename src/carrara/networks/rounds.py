@@ -17,7 +17,6 @@ from carrara.networks.memory import Memory
 from carrara.networks.options import require
 from carrara.networks.transformer import Order
 from carrara.networks.vocabulary import Vocabulary
-from carrara.networks.words import Parts
 
 
 class RoundTransformer(Vocabulary):
@@ -72,21 +71,23 @@ class RoundTransformer(Vocabulary):
         require(
             ("vocab", vocab, vocab >= 2, "at least 2 tokens that differ"),
             ("grid", grid, len(grid) == 2 and math.prod(grid) == length, f"(h, w) of a picture's {length} words"),
-            ("rounds", rounds, rounds >= 0, "at least 0, which is one for each diagonal"),
+            (
+                "rounds",
+                rounds,
+                0 <= rounds < sum(grid),
+                f"0, one for each diagonal, or up to {sum(grid) - 1}, those there are",
+            ),
         )
         super().__init__(length, classes, source_vocab, source_length, width, head_width, told_level=False)
-        self.vocab, self.tied, self.rounds = vocab, False, diagonals(grid, rounds)
-        order, shown = torch.tensor(self.rounds).argsort(stable=True), _shown_beside(grid, self.rounds)
+        self.vocab, self.tied, self.plan = vocab, False, diagonals(grid, rounds)
+        order, shown = torch.tensor(self.plan).argsort(stable=True), _shown_beside(grid, self.plan)
         self.token = nn.Embedding(vocab + 1, width)
         self.body = self.blocks(depth, mlp_ratio, dropout, partial(Around, width, grid, order, source_length))
         self.leave = zeroed(nn.Linear(width, vocab))
         self.place, self.beside = nn.Embedding(length, width), nn.Embedding(len(shown), width)
-        self.heard = Parts(levels, vocab, width) if factored else None
-        self.said = Parts(levels, vocab, width) if factored else None
-        self.begin(self.token, self.source, self.place, *(part.vectors for part in (self.heard,) if part))
+        self.share(levels, factored)
+        self.begin(self.token, self.source, self.place, self.heard.vectors if self.heard else None)
         nn.init.normal_(self.beside.weight, std=max(1, len(shown)) ** -0.5)
-        if self.said is not None:
-            zeroed(self.said.vectors)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("lines", torch.eye(length)[order.argsort()], persistent=False)
         self.register_buffer("earlier", shown[:, order], persistent=False)
@@ -110,14 +111,10 @@ class RoundTransformer(Vocabulary):
         source = self.sources(cond, len(x)) if memory is None else None
         first = 0 if memory is None else memory.count - self.source_length
         if first == self.length:
-            raise InputError(f"all {max(self.rounds) + 1} rounds were read, and none follows")
-        last = first + self.rounds.count(self.rounds[self.order[first]])
+            raise InputError(f"all {max(self.plan) + 1} rounds were read, and none follows")
+        last = first + self.plan.count(self.plan[self.order[first]])
         tokens = self.after(source, self.standing(x, first, last))
-        if memory is None:
-            memory = Memory.empty(len(self.body.blocks), len(x), self.heads, len(self.turns), tokens, vectors=True)
-        begun, memory = memory.count, memory.going_on(len(x), tokens.shape[1])
-        order = Order(self.turns[begun : memory.count], self.source_length)
-        out = self.body(tokens, self.told(torch.zeros(len(x), device=x.device), cond), order, memory)
+        out, memory = self.going_on(tokens, cond, memory, self.turns, vectors=True)
         return self.logits(out[:, first - last :]), memory
 
     def standing(self, x: Tensor, first: int, last: int) -> Tensor:
@@ -147,8 +144,7 @@ def diagonals(grid: Sequence[int], rounds: int = 0) -> list[int]:
 def _shown_beside(grid: Sequence[int], rounds: Sequence[int]) -> Tensor:
     """(T, L, L): 1 where j stands in one of T directions from i, see `beside`, and shows in an earlier round.
 
-    The directions lead to a neighbour. Where they reach no later round from some word, which would be read nowhere, the shortest
-    that does is one of them too.
+    The directions lead to a neighbour. For each word that no later round would read there is one more, the shortest from there.
     """
     turn, steps = torch.tensor(rounds), list(EVERYWHERE)
     earlier = turn[:, None] > turn

@@ -16,7 +16,6 @@ from carrara.networks.nearby import Nearby
 from carrara.networks.options import require
 from carrara.networks.transformer import Order
 from carrara.networks.vocabulary import Vocabulary
-from carrara.networks.words import Parts
 
 
 class TokenTransformer(Vocabulary):
@@ -80,11 +79,8 @@ class TokenTransformer(Vocabulary):
         self.begin(self.token, self.source)
         self.beside = nn.Embedding(2 * neighbours, width) if neighbours else None
         self.place = nn.Embedding(length + causal, width) if placed else None
-        self.heard = Parts(levels, vocab, width) if factored else None
-        self.said = Parts(levels, vocab, width) if factored else None
-        self.begin(self.place, *(part.vectors for part in (self.heard,) if part))
-        if self.said is not None:
-            zeroed(self.said.vectors)
+        self.share(levels, factored)
+        self.begin(self.place, self.heard.vectors if self.heard else None)
 
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         self.check_length(x)
@@ -108,11 +104,7 @@ class TokenTransformer(Vocabulary):
             )
         begun = 0 if memory is None else memory.count - self.source_length
         tokens = self.embedded(x, self.sources(cond, len(x)) if memory is None else None, begun)
-        if memory is None:
-            memory = Memory.empty(len(self.body.blocks), len(x), self.heads, len(self.turn), tokens)
-        first, memory = memory.count, memory.going_on(len(x), tokens.shape[1])
-        order = Order(self.turn[first : memory.count], self.source_length)
-        out = self.body(tokens, self.told(torch.zeros(len(x), device=x.device), cond), order, memory)
+        out, memory = self.going_on(tokens, cond, memory, self.turn)
         return self.logits(out[:, out.shape[1] - x.shape[1] :]), memory
 
     def embedded(self, x: Tensor, source: Tensor | None, first: int = 0) -> Tensor:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carrara.errors import InputError
-from carrara.processes import NUMBERS, TOKENS
+from carrara.processes import NUMBERS, PLANNED, TOKENS
 from carrara.samplers.adaptive import adaptive
 from carrara.samplers.ancestral import ancestral, consistency, ddim
 from carrara.samplers.confidence import confidence
@@ -61,7 +61,7 @@ class Sampler:
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "ancestral": Sampler(ancestral, order=1, stochastic=True, made_of=(NUMBERS, TOKENS)),
+    "ancestral": Sampler(ancestral, order=1, stochastic=True, made_of=(NUMBERS, TOKENS, PLANNED)),
     "consistency": Sampler(consistency, order=0, stochastic=True),
     "ddim": Sampler(ddim, order=1),
     "euler": Sampler(euler, order=1),
@@ -80,16 +80,16 @@ SAMPLERS: dict[str, Sampler] = {
     "restart": Sampler(restart, order=2, evaluations=None, stochastic=True, returns=True),
     "langevin": Sampler(langevin, order=1, evaluations=2, stochastic=True),
     "adaptive": Sampler(adaptive, order=5, evaluations=None),
-    "cached": Sampler(cached, order=1, evaluations=None, stochastic=True, made_of=(TOKENS,)),
+    "cached": Sampler(cached, order=1, evaluations=None, stochastic=True, made_of=(TOKENS, PLANNED)),
     "confidence": Sampler(confidence, order=0, stochastic=True, made_of=(TOKENS,)),
     "first_hitting": Sampler(first_hitting, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
     "left_to_right": Sampler(left_to_right, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
-    "planned": Sampler(planned, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
+    "planned": Sampler(planned, order=0, evaluations=None, stochastic=True, made_of=(PLANNED,)),
 }
 
 
 def over(made_of: str) -> dict[str, Sampler]:
-    """The samplers that walk NUMBERS, or TOKENS, by name."""
+    """The samplers that walk NUMBERS, TOKENS or PLANNED, by name."""
     return {name: sampler for name, sampler in SAMPLERS.items() if made_of in sampler.made_of}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from carrara.beliefs import Tokens
 from carrara.denoisers import Cond, Denoiser
 from carrara.errors import InputError
-from carrara.processes import TOKENS
+from carrara.processes import PLANNED, TOKENS
 from carrara.rng import Streams
 from carrara.samplers.step import Step, of, pairs
 
@@ -33,7 +33,7 @@ def cached(
 
     Source: Masked Diffusion Models are Secretly Time-Agnostic Masked Models, Zheng et al., 2024; Sahoo et al., 2024.
     """
-    process = of(TOKENS, denoiser.process)
+    process = of(TOKENS, denoiser.process, PLANNED)
     belief: Tokens | None = None
     changed = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for index, t, s in pairs(times):

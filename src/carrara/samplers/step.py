@@ -31,12 +31,12 @@ def pairs(times: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         yield index, t, s
 
 
-def of(made_of: str, process: Any) -> Any:
-    """The process, if its x0 is made of this, NUMBERS or TOKENS. Raises InputError where it is not."""
+def of(made_of: str, process: Any, *others: str) -> Any:
+    """The process, if its x0 is made of this, NUMBERS, TOKENS or PLANNED, or one of `others`. Raises InputError where it is not."""
     found = getattr(process, "made_of", NUMBERS)
-    if found != made_of:
+    if found not in (made_of, *others):
         raise InputError(
-            f"this sampler walks {made_of}, and the process {type(process).__name__} is one of {found}; choose one of "
-            f"carrara.samplers.over({found!r})"
+            f"this sampler walks {' and '.join((made_of, *others))}, and the process {type(process).__name__} is one of {found}; "
+            f"choose one of carrara.samplers.over({found!r})"
         )
     return process
