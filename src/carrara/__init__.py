@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from carrara.guidance import Guided, guided
     from carrara.masking import Masked
     from carrara.model import Model, build, load
+    from carrara.planning import Planned
     from carrara.processes import Gaussian
     from carrara.recipe import Recipe
     from carrara.rng import Streams
     from carrara.samplers import SAMPLERS, Step
     from carrara.sampling import Sampling
     from carrara.times import grid
-    from carrara.tokens import AutoregressiveDenoiser, MaskedDenoiser
+    from carrara.tokens import AutoregressiveDenoiser, MaskedDenoiser, PlannedDenoiser
 
 __version__ = "0.2.0"
 
@@ -42,6 +43,8 @@ _HOME = {
     "MaskedDenoiser": "tokens",
     "MixtureDenoiser": "analytic",
     "Model": "model",
+    "Planned": "planning",
+    "PlannedDenoiser": "tokens",
     "Point": "beliefs",
     "Recipe": "recipe",
     "RunError": "errors",
@@ -69,6 +72,8 @@ __all__ = [
     "MaskedDenoiser",
     "MixtureDenoiser",
     "Model",
+    "Planned",
+    "PlannedDenoiser",
     "Point",
     "Recipe",
     "RunError",

@@ -1,7 +1,7 @@
 """Likelihoods of tokens: what a denoiser says of log P(x0), in nats a sequence.
 
     −log P(x0) ≤ ∫ E[Σ over what is hidden of −log p(x0_i | x_t)] dsigma / sigma      `token_bound`, of masked diffusion
-    −log P(x0) = Σ_i −log p(x0_i | x0_<i)                                             `token_log_likelihood`, of one order
+    −log P(x0) = Σ_i −log p(x0_i | what shows before i)                               `token_log_likelihood`, of one order
     −log P(w) ≤ L_T + ∫ ½ (−dλ) e^λ ‖E(w) − belief‖² + E[Σ_i −log p(w_i | x_t)]        `embedded_bound`, of vectors of tokens
     whichever of them there is                                                        `code_length`
 

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from carrara.cli import threads
 
 FAULTS = """
 import resource, sys
@@ -38,3 +41,31 @@ def faults(how: str) -> int:
 
 def test_memory_that_is_kept_is_not_cleared_again() -> None:
     assert faults("keep") < 1000 < faults("plain")
+
+
+@pytest.mark.parametrize(
+    ("load", "spins"),
+    [
+        ("0.10 0.20 0.30 1/120 4711\n", threads.ALONE),
+        ("0.00 0.00 0.00 0/1 1\n", threads.ALONE),
+        ("1.90 2.00 2.00 3/120 4711\n", threads.BESIDE),
+        ("1.00 1.00\n", threads.BESIDE),
+        (None, threads.BESIDE),
+    ],
+)
+def test_threads_look_for_work_longer_where_nobody_else_works(
+    load: str | None, spins: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if load is not None:
+        (tmp_path / "load").write_text(load)
+    monkeypatch.setattr(threads, "LOAD", tmp_path / "load")
+    for given in ({}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "passive"}):
+        for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        threads.rest_when_idle()
+        expected = {} if "OMP_WAIT_POLICY" in given else {"GOMP_SPINCOUNT": spins}
+        found = {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ}
+        assert found == {**expected, **given}
+        monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)

@@ -62,7 +62,7 @@ class Around(nn.Module):
 
 
 def arranged(x: Tensor, rows: Tensor) -> Tensor:
-    """The places x (B, L, width) in the order of rows (L, L), each with a single 1, exactly."""
+    """The places x (B, L, width) in the order of rows (L, L), each with a single 1, as exactly as products are computed in."""
     # A product, for the gradient of x[:, order] is several times slower on a CPU.
     return rows.to(x.dtype) @ x
 

@@ -1,4 +1,4 @@
-"""What a causal transformer remembers of the tokens that it has read: the keys and values of each of its blocks."""
+"""What a transformer remembers of the tokens that it has read, which change no more: in each block keys, values and vectors."""
 
 from __future__ import annotations
 
