@@ -126,3 +126,60 @@ def test_a_masked_model_of_its_words_makes_pictures_and_films_of_them(
     assert sampled.code == 0 and "1×8×8" in sampled.out
     with Image.open(here / "film.gif") as film, Image.open(here / "each" / "00002.png") as picture:
         assert film.n_frames == 4 and picture.size == (8, 8)
+
+
+PLANNED = (
+    "data: {kind: digits}\ncodec: {kind: vq, model: run}\nnetwork: {kind: rounds, factored: true}\n"
+    "process: {kind: planned}\ntrain_times: {kind: uniform}\nsampling: {sampler: planned, options: {temperature: 0.9}}\n"
+)
+
+
+def planned_words(autoencoder: Path, *more: str) -> list[str]:
+    """Of `carrara train`: a small planned model of the autoencoder's words."""
+    changes = [f"codec.model={autoencoder}", "network.width=16", "network.depth=1", "network.head_width=8"]
+    changes += ["training.batch=32", "training.previews=1", "training.precision=float32", *more]
+    return ["train", "planned.yaml", "--images", "64", *(word for change in changes for word in ("--set", change))]
+
+
+def test_a_planned_model_of_its_words_is_trained_shown_and_sampled(
+    carrara: Run, trained: tuple[Path, Any], here: Path
+) -> None:
+    (here / "planned.yaml").write_text(PLANNED)
+    done = carrara(*planned_words(trained[0]), "--out", "run")
+    assert done.code == 0 and len(list((here / "run" / "samples").glob("*.png"))) == 2, done.err
+    page = (here / "run" / "report.html").read_text()
+    assert "rounds still shows, the first ones" in page
+    sampled = carrara("sample", "run", "-n", 3, "--out", "each", "--gif", "film.gif")
+    assert sampled.code == 0, sampled.err
+    with Image.open(here / "film.gif") as film, Image.open(here / "each" / "00002.png") as picture:
+        assert film.n_frames == 4 and picture.size == (8, 8)  # 2 × 2 words have three diagonals.
+    anew = carrara("sample", "run", "-n", 3, "--start", "each", "--strength", 0.5, "--out", "anew")
+    assert anew.code == 0, anew.err
+    again = carrara(*planned_words(trained[0]), "--out", "run")
+    assert again.code == 0 and "nothing is left to do" in again.out
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("sampling={sampler: confidence}", "'confidence' walks tokens, and this model makes tokens by a plan"),
+        (
+            "network={kind: tokens}",
+            "by the plan of its network, and TokenTransformer has none; choose network rounds",
+        ),
+        ("process={kind: masked}", "this network knows one plan; choose process planned, or network tokens"),
+        (
+            "process={kind: autoregressive}",
+            "this network knows a plan; choose process planned, or network tokens with",
+        ),
+        ("network.rounds=4", "network.rounds is 4; it must be 0, one for each diagonal, or up to 3, those there are"),
+        ("codec={kind: pixels}", "is for other data: it needs to know grid, length, vocab"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_said_before_training(
+    carrara: Run, trained: tuple[Path, Any], here: Path, change: str, sentence: str
+) -> None:
+    (here / "planned.yaml").write_text(PLANNED.replace("model: run", f"model: {trained[0]}"))
+    done = carrara("train", "planned.yaml", "--images", 64, "--out", "run", "--set", change)
+    assert done.code == 2 and sentence in " ".join(done.err.split()), done.err
+    assert not (here / "run" / "samples").exists()

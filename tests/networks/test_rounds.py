@@ -137,9 +137,11 @@ def test_every_round_sees_the_source_and_the_label_and_none_the_level() -> None:
 
 
 @kernels
+@pytest.mark.parametrize("count", [3, 40])
 @each
-def test_read_round_by_round_is_read_at_once(options: dict[str, Any], kernels: native.Kernels) -> None:
-    network, (x, level, cond) = randomised(net(**options)), inputs()
+def test_read_round_by_round_is_read_at_once(options: dict[str, Any], count: int, kernels: native.Kernels) -> None:
+    """Few and many: attention is computed in two ways."""
+    network, (x, level, cond) = randomised(net(**options)), inputs(count)
     with native.chosen(kernels), torch.no_grad():
         for given in (cond, None):
             found, memories = read_by_rounds(network, x, given)
