@@ -4,8 +4,8 @@ A token of round r = 0 … R − 1 shows wherever alpha(t) ≥ (r + 1) / R, and 
 x0, and masks. Rounds of one token each, line by line, are an autoregressive model; one round of all tokens knows nothing of what
 belongs together. Between them the rounds say what is paid for fewer evaluations.
 
-Source: MAR, Autoregressive Image Generation without Vector Quantization, Li et al., 2024, section 3.3, for sets of tokens that
-follow each other as what masked and autoregressive models have in common.
+Source: MAR, Autoregressive Image Generation without Vector Quantization, Li et al., 2024, for sets of tokens that follow each
+other as what masked and autoregressive models have in common.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from toys import F64
 from words import Looker, Many, exact, last, law_of, table, total_variation
 
 from carrara.analytic import TableDenoiser
-from carrara.backends import BACKENDS, running
+from carrara.backends import BACKENDS, eager, running
 from carrara.conditions.label import LabelCondition
 from carrara.editing import Edit
 from carrara.errors import InputError, RecipeError
@@ -250,12 +250,14 @@ def test_rounds_of_which_nothing_is_hidden_make_no_step(remembers: bool) -> None
     assert torch.equal(own[0].x, steps[0].x)
 
 
-def test_in_bf16_rounds_are_read_in_bf16_too() -> None:
-    """A backend computes what is remembered as it computes everything else."""
+def test_in_bf16_rounds_are_read_in_bf16_but_where_float32_is_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backend computes what is remembered as it computes everything else, where it has something for it."""
     denoiser, x = small(width=64, head_width=16), torch.full((2, 12), 12)
     exact_logits, _ = denoiser.reading(x, None, None)  # type: ignore[misc]
     with torch.no_grad():
         denoiser.backend = running("torch-bf16", BACKENDS, denoiser, (12,), LabelCondition(("a", "b", "c")))
+        assert torch.equal(denoiser.reading(x, None, None)[0], exact_logits)  # type: ignore[misc]
+        monkeypatch.setattr(eager, "SOONER_IN_FLOAT32", ())
         rough, memory = denoiser.reading(x, None, None)  # type: ignore[misc]
         assert memory.rooms.dtype == torch.bfloat16 and rough.dtype == torch.float32
         assert 0 < (rough - exact_logits).norm() < 0.05 * exact_logits.norm()

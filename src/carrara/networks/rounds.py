@@ -30,8 +30,8 @@ class RoundTransformer(Vocabulary):
 
     Raises InputError for words that fill no grid.
 
-    Source: carrara's; that words of a diagonal may be made together: Parallel Multiscale Autoregressive Density Estimation, Reed
-    et al., 2017; ZipAR, He et al., 2024.
+    Source: carrara's; that what hangs on each other little may be made together: Parallel Multiscale Autoregressive Density
+    Estimation, Reed et al., 2017; rows at a time, each a little later than the one above: ZipAR, He et al., 2024.
     """
 
     causal = False
