@@ -13,9 +13,8 @@ from carrara.backends.running import Inputs, Precision
 from carrara.denoisers import Cond, Network
 from carrara.networks.layers import Conv1x1
 
-
 SOONER_IN_FLOAT32 = ("cpu",)
-"""Where a step of a few tokens is computed sooner than its numbers are cast: one picture at a time takes half as long again in bf16."""
+"""Where a step of a few tokens is sooner without casts: a picture by itself takes half as long again in bf16."""
 
 
 def float32(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
