@@ -28,7 +28,7 @@ def bf16(network: nn.Module, example: Inputs) -> tuple[Network, Precision]:
 
 
 class Half:
-    """The network in bf16: what it gives is float32."""
+    """The network in bf16: what it gives is float32 again, or what is asked in."""
 
     def __init__(self, network: nn.Module) -> None:
         self.half = halved(network)
@@ -36,7 +36,7 @@ class Half:
     def __call__(self, x: Tensor, level: Tensor, cond: Cond | None = None) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16):
             out: Tensor = self.half(x, level, cond)
-        return out.float()
+        return out.to(torch.promote_types(x.dtype, torch.float32))
 
     def remembering(self, name: str) -> Callable[..., tuple[Tensor, Any]] | None:
         """The same of the network's `following`, or `reading`, whose memory is then in bf16; None where it has no such method.
