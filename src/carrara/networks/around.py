@@ -27,8 +27,9 @@ class Around(nn.Module):
     Source: as `carrara.networks.nearby.Nearby`, masked as in Pixel Recurrent Neural Networks, van den Oord et al., 2016.
     """
 
+    order: Tensor
     lines: Tensor
-    """(L, L): brings what is in that order line by line again, see `arranged`."""
+    """(L,): which places of that order make the grid, line by line."""
     around: Tensor
     """(L, T): where each of READ stands in that order, after the source, from each place in it; S + L where there is none."""
 
@@ -37,7 +38,8 @@ class Around(nn.Module):
         self.grid, self.before = tuple(grid), before
         self.weights = nn.Embedding(len(READ), width)
         nn.init.zeros_(self.weights.weight)
-        self.register_buffer("lines", torch.eye(len(order))[order.argsort()], persistent=False)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("lines", order.argsort(), persistent=False)
         found = beside(grid, READ)[:, order][:, :, order]
         none = before + len(order)
         self.register_buffer("around", torch.where(found.any(2), before + found.argmax(2), none).T, persistent=False)
@@ -48,10 +50,11 @@ class Around(nn.Module):
     def convolved(self, x: Tensor) -> Tensor:
         """What is added to the places x (B, L, width); with zeros before it for those on no grid."""
         width = x.shape[2]
-        picture = arranged(x, self.lines).transpose(1, 2).reshape(len(x), width, *self.grid)
+        # Selected, and not x[:, lines], whose gradient takes longer on a CPU.
+        picture = x.index_select(1, self.lines).transpose(1, 2).reshape(len(x), width, *self.grid)
         taps = x.new_zeros(9, width).index_put((_places(READ),), self.weights.weight.to(x.dtype))
         added = F.conv2d(picture, taps.T.reshape(width, 1, 3, 3), padding=1, groups=width)
-        return F.pad(arranged(added.flatten(2).transpose(1, 2), self.lines.T), (0, 0, self.before, 0))
+        return F.pad(added.flatten(2).transpose(1, 2).index_select(1, self.order), (0, 0, self.before, 0))
 
     def following(self, x: Tensor, kept: Kept) -> Tensor:
         """What is added to the places x (B, m, width) that follow those that are kept."""
@@ -59,12 +62,6 @@ class Around(nn.Module):
         around = kept.along(x)[:, self.around[first : kept.last - self.before]]
         added = (around * self.weights.weight.to(x.dtype)).sum(2)
         return added if kept.first else F.pad(added, (0, 0, self.before, 0))
-
-
-def arranged(x: Tensor, rows: Tensor) -> Tensor:
-    """The places x (B, L, width) in the order of rows (L, L), each with a single 1, as exactly as products are computed in."""
-    # A product, for the gradient of x[:, order] is several times slower on a CPU.
-    return rows.to(x.dtype) @ x
 
 
 def beside(grid: Sequence[int], steps: Sequence[tuple[int, int]]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from carrara.errors import InputError
-from carrara.networks.around import EVERYWHERE, Around, arranged, beside
+from carrara.networks.around import EVERYWHERE, Around, beside
 from carrara.networks.blocks import zeroed
 from carrara.networks.memory import Memory
 from carrara.networks.options import require
@@ -43,7 +43,7 @@ class RoundTransformer(Vocabulary):
     order: Tensor
     """(L,): the places, as they are read."""
     lines: Tensor
-    """(L, L): brings them line by line again, see `carrara.networks.around.arranged`."""
+    """(L,): where each place stands in it, line by line."""
     turns: Tensor
     """What q and k of the source, and then of each place in that order, are turned by."""
 
@@ -89,7 +89,7 @@ class RoundTransformer(Vocabulary):
         self.begin(self.token, self.source, self.place, self.heard.vectors if self.heard else None)
         nn.init.normal_(self.beside.weight, std=max(1, len(shown)) ** -0.5)
         self.register_buffer("order", order, persistent=False)
-        self.register_buffer("lines", torch.eye(length)[order.argsort()], persistent=False)
+        self.register_buffer("lines", order.argsort(), persistent=False)
         self.register_buffer("earlier", shown[:, order], persistent=False)
         self.register_buffer(
             "turns", torch.cat([self.turn[:source_length], self.turn[source_length + order]]), persistent=False
@@ -98,7 +98,7 @@ class RoundTransformer(Vocabulary):
     def forward(self, x: Tensor, level: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
         read = self.after(self.sources(cond, len(x)), self.standing(x, 0, self.length))
         out = self.body(read, self.told(level, cond), Order(self.turns, self.source_length))
-        return self.logits(arranged(out[:, self.source_length :], self.lines))
+        return self.logits(out.index_select(1, self.source_length + self.lines))
 
     @torch.no_grad()
     def reading(
