@@ -47,8 +47,16 @@ class Masked:
 
     def corrupt(self, x0: Tensor, t: Tensor, rng: Streams) -> tuple[Tensor, Tensor]:
         """(x_t, what is hidden in it, bool) for x0 int64 (B, L) at t, a scalar or (B,)."""
-        hidden = rng.uniform(x0.shape[1:], device=x0.device) < _each(self.schedule.sigma(t), x0)
+        hidden = self.hides(x0, t, rng)
         return x0.masked_fill(hidden, self.mask), hidden
+
+    def hides(self, x0: Tensor, t: Tensor, rng: Streams) -> Tensor:
+        """What is hidden of x0 (B, L) at t, a scalar or (B,): bool (B, L)."""
+        return rng.uniform(x0.shape[1:], device=x0.device) < _each(self.schedule.sigma(t), x0)
+
+    def shows(self, x_t: Tensor, t: Tensor, s: Tensor, rng: Streams) -> Tensor:
+        """What of that which is hidden at t shows at s, bool (B, L); what it says where nothing is hidden is not looked at."""
+        return rng.uniform(x_t.shape[1:], device=x_t.device) < _each(self.reveal(t, s), x_t)
 
     def hidden(self, x_t: Tensor) -> Tensor:
         """Where the mask is, bool of x_t's shape."""
@@ -92,8 +100,7 @@ class Masked:
             )
         if rng is None:
             raise InputError("a step draws what is shown and needs the samples' random streams: pass rng")
-        shown = rng.uniform(x_t.shape[1:], device=x_t.device) < _each(self.reveal(t, s), x_t)
-        shown &= self.hidden(x_t)
+        shown = self.shows(x_t, t, s, rng) & self.hidden(x_t)
         return torch.where(shown, belief.draw(rng, temperature, where=shown), x_t)
 
     def start(self, x0: Tensor, t: Tensor, made: Tensor | None, rng: Streams) -> Tensor:

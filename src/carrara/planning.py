@@ -15,7 +15,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from carrara.beliefs import Tokens
 from carrara.errors import InputError
 from carrara.masking import Masked
 from carrara.processes import PLANNED
@@ -64,29 +63,10 @@ class Planned(Masked):
         """Raises InputError, as `reveal` does."""
         return self.reveal(t, t)
 
-    def corrupt(self, x0: Tensor, t: Tensor, rng: Streams) -> tuple[Tensor, Tensor]:
-        """(x_t, what is hidden in it, bool) for x0 int64 (B, L) at t, a scalar or (B,). Nothing is drawn."""
-        hidden = self.left(t, x0)
-        return x0.masked_fill(hidden, self.mask), hidden
+    def hides(self, x0: Tensor, t: Tensor, rng: Streams) -> Tensor:
+        """As `left`: nothing is drawn."""
+        return self.left(t, x0)
 
-    def step(
-        self,
-        x_t: Tensor,
-        belief: Tokens,
-        t: Tensor,
-        s: Tensor,
-        rng: Streams | None,
-        eta: float = 1.0,
-        temperature: float = 1.0,
-    ) -> Tensor:
-        """x_s: what is hidden and shows at s is drawn from the belief; what is shown stays.
-
-        Exact where no more than one round shows. One uniform number a position is drawn from each sample's stream. Raises
-        InputError for an eta other than 1.
-        """
-        if eta != 1:
-            raise InputError(
-                f"eta is {eta}; what a mask adds is a draw or nothing, so there is only eta = 1: leave it out"
-            )
-        shown = self.hidden(x_t) & ~self.left(s, x_t)
-        return torch.where(shown, belief.draw(rng, temperature, where=shown), x_t)
+    def shows(self, x_t: Tensor, t: Tensor, s: Tensor, rng: Streams) -> Tensor:
+        """All that is not `left` at s. So a step is exact where no more than one round shows in it."""
+        return ~self.left(s, x_t)

@@ -20,7 +20,7 @@ from carrara.denoisers import Cond, Denoiser
 from carrara.embeddings import EmbeddedDenoiser
 from carrara.errors import InputError
 from carrara.likelihood import integrand, prior_divergence
-from carrara.planning import Planned
+from carrara.processes import PLANNED
 from carrara.rng import Streams
 from carrara.tokens import OneOrderDenoiser
 
@@ -50,7 +50,7 @@ def token_bound(denoiser: Denoiser, x0: Tensor, cond: Cond | None, rng: Streams,
     """
     if n < 1:
         raise InputError(f"{n} draws were asked for; the estimate needs at least 1")
-    if isinstance(denoiser.process, Planned):
+    if denoiser.process.made_of == PLANNED:
         raise InputError(
             "tokens are hidden by a plan here, not by chance; token_log_likelihood gives the likelihood itself"
         )

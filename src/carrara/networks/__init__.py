@@ -1,8 +1,8 @@
 """Networks: raw output from (x, level, cond). They import no mathematics of diffusion.
 
 To add one, write a module whose constructor takes what it needs of the data (`channels`, `size` and `classes` of pictures; `vocab`,
-`length`, `classes`, `source_vocab` and `source_length` of tokens; of vectors `channels` in place of `vocab`) and its own options,
-and give it an entry here: its annotations are its recipe's schema.
+`length`, `classes`, `source_vocab` and `source_length` of tokens, `levels` and `grid` of a picture's words; of vectors `channels`
+in place of `vocab`) and its own options, and give it an entry here: its annotations are its recipe's schema.
 """
 
 NETWORKS: dict[str, str] = {

@@ -15,7 +15,7 @@ from carrara.native import convolution, norms, pointwise
 from carrara.native.common import computed_in, serve
 
 FEW = 64
-"""Queries in a batch: up to so many torch's fused attention is faster than its parts on a CPU, twelve times for a single one."""
+"""Queries in a batch: up to so many torch's fused attention is faster than its parts on a CPU, for a single one more than twice."""
 
 
 def conv3x3(x: Tensor, weight: Tensor, bias: Tensor | None = None, more: Tensor | None = None) -> Tensor:

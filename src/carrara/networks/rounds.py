@@ -34,8 +34,6 @@ class RoundTransformer(Vocabulary):
     Estimation, Reed et al., 2017; rows at a time, each a little later than the one above: ZipAR, He et al., 2024.
     """
 
-    causal = False
-    """Outputs see more than what comes before line by line."""
     beside: nn.Embedding
     place: nn.Embedding
     earlier: Tensor

@@ -53,5 +53,5 @@ def planned(
             here = Tokens.of(logits)
             belief = Next(here, x, places, process.mask)
         x = put(process, x, places, here.quantile(u[:, places], temperature, top_k, top_p))
-        yield Step(index, ends[r], ends[r + 1] if r < made[-1] else 0 * ends[r], x, belief)
+        yield Step(index, ends[r], ends[r + 1] if r < made[-1] else ends[-1], x, belief)
         index += 1
