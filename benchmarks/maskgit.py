@@ -119,7 +119,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=20.0, help="of training of each model of words")
     parser.add_argument("--codec-images", type=int, default=120_000, help="images that the autoencoder is trained on")
     parser.add_argument("-n", type=int, default=1000, help="samples of each way")
-    parser.add_argument("--set", action="append", default=[], help="a change of both recipes, as of carrara train")
+    parser.add_argument(
+        "--set", action="append", default=[], help="a change of all recipes of words, as of carrara train"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/maskgit"), help="where the runs are kept")
     parser.add_argument("--pictures", type=Path, default=PICTURES, help="where the two pictures go")
     return parser.parse_args()
