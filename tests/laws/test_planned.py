@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 from toys import F64
-from words import Looker, Many, exact, last, law_of, table, total_variation
+from words import Forgetful, Looker, Many, exact, last, law_of, table, total_variation
 
 from carrara.analytic import TableDenoiser
 from carrara.backends import BACKENDS, eager, running
@@ -57,16 +57,6 @@ def small(vocab: int = 12, classes: int = 3, **options: Any) -> PlannedDenoiser:
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.4)
     return of_network(network, vocab).eval()
-
-
-class Forgetful:
-    """A denoiser without its memory."""
-
-    def __init__(self, denoiser: Any) -> None:
-        self.denoiser, self.process = denoiser, denoiser.process
-
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
-        return self.denoiser(x_t, t, cond)
 
 
 # ------------------------------------------------------------------------------------------------------- the process
@@ -248,6 +238,7 @@ def test_rounds_of_which_nothing_is_hidden_make_no_step(remembers: bool) -> None
     assert not (steps[0].x == 12).any() and torch.equal(steps[0].x[x != 12], x[x != 12])
     own = list(planned(whole, x, grid("uniform", 1, Flow()), {"label": torch.tensor([0, 1])}, rng=Streams([1, 2])))
     assert torch.equal(own[0].x, steps[0].x)
+    assert remembers or denoiser.asked == 1
 
 
 def test_in_bf16_rounds_are_read_in_bf16_but_where_float32_is_sooner(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 from toys import F64, measured_order
-from words import SURVIVAL_CASES, Looker, Many, Reader, exact, last, law_of, table, total_variation, walked_law
+from words import (
+    SURVIVAL_CASES,
+    Forgetful,
+    Looker,
+    Many,
+    Reader,
+    exact,
+    last,
+    law_of,
+    table,
+    total_variation,
+    walked_law,
+)
 
 from carrara.conditions.label import LabelCondition, NoCondition
 from carrara.editing import Edit
@@ -184,16 +196,6 @@ def tokens_of(
     x = torch.full((4, 10), 5) if x is None else x
     rng = options.pop("rng", Streams(SEEDS[: len(x)]))
     return last(walk(denoiser, x, grid("uniform", 3, Flow()), cond, rng=rng, **options)).x
-
-
-class Forgetful:
-    """A denoiser without its memory."""
-
-    def __init__(self, denoiser: Any) -> None:
-        self.denoiser, self.process = denoiser, denoiser.process
-
-    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
-        return self.denoiser(x_t, t, cond)
 
 
 LABELS = {"label": torch.tensor([0, 1, 2, 0])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +67,17 @@ class Reader(nn.Module):
         label = torch.full((len(ids),), self.null) if cond is None else cond["label"]
         out, memory = self.cell(3 * (self.embed(ids) + self.label(label)[:, None]), memory)
         return 4 * self.head(out), memory
+
+
+class Forgetful:
+    """A denoiser without its memory."""
+
+    def __init__(self, denoiser: Any) -> None:
+        self.denoiser, self.process, self.asked = denoiser, denoiser.process, 0
+
+    def __call__(self, x_t: Tensor, t: Tensor, cond: Any = None) -> Any:
+        self.asked += 1
+        return self.denoiser(x_t, t, cond)
 
 
 class Looker(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_tokens import randomised
 from torch import Tensor
 
 from carrara import native
@@ -36,15 +37,6 @@ kernels = pytest.mark.parametrize("kernels", ["native", "torch"])
 def net(**options: Any) -> RoundTransformer:
     torch.manual_seed(0)
     return RoundTransformer(**{**DATA, **SMALL, **options})
-
-
-def randomised(network: RoundTransformer) -> RoundTransformer:
-    """The network with every parameter drawn at random, in evaluation mode."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    return network.eval()
 
 
 def parameters(network: RoundTransformer) -> list[tuple[str, torch.nn.Parameter]]:

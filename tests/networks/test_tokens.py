@@ -1,12 +1,12 @@
 """The transformer over tokens: what its logits depend on, how it reads on from what it remembers, and what it refuses."""
 
 import copy
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
 from test_recompute import bytes_kept_by
-from torch import Tensor
+from torch import Tensor, nn
 
 from carrara import native
 from carrara.errors import InputError, RecipeError
@@ -33,7 +33,10 @@ def net(**options: Any) -> TokenTransformer:
     return TokenTransformer(**{**DATA, **SMALL, **options})
 
 
-def randomised(network: TokenTransformer) -> TokenTransformer:
+N = TypeVar("N", bound=nn.Module)
+
+
+def randomised(network: N) -> N:
     """The network with every parameter drawn at random, in evaluation mode."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import maskgit
+from benchmarks import lengths, maskgit
 from benchmarks.lengths import changed, images
 from benchmarks.ways import Way, made
 
@@ -68,3 +69,19 @@ def test_masks_are_judged_by_their_best_way_within_the_evaluations_and_the_other
     plan = {"fid_over_ar": 1.125, "speed_over_ar": 4.0, "speed_over_ar_in_batches": 98 / 12, "evaluations": 12}
     assert compared["over_ar"] == {"masked": pytest.approx(chance), "planned": pytest.approx(plan)}
     assert {name: compared[name] for name in plan} == compared["over_ar"]["planned"]
+
+
+def test_rates_that_are_kept_are_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe that comes later, or is another by now, is measured by itself."""
+    asked: list[list[str]] = []
+
+    def raced(recipes: dict[str, list[str]], ways: Any) -> dict[str, Any]:
+        asked.append(list(recipes))
+        return {name: {"words": words, "images_per_s": 10.0 * len(asked)} for name, words in recipes.items()}
+
+    monkeypatch.setattr(lengths, "raced", raced)
+    one, two, other = {"a": ["x"]}, {"a": ["x"], "b": ["y"]}, {"a": ["z"], "b": ["y"]}
+    found = [lengths.rates(recipes, tmp_path / "rates.json") for recipes in (one, two, two, other)]
+    assert asked == [["a"], ["b"], ["a"]]
+    speeds = [[each[name]["images_per_s"] for name in "ab" if name in each] for each in found]
+    assert speeds == [[10.0], [10.0, 20.0], [10.0, 20.0], [30.0, 20.0]]
