@@ -9,6 +9,7 @@ from typing import Any
 
 from carrara import __version__
 from carrara.errors import InputError
+from carrara.plugins import check_known
 
 FORMAT = 1
 DIFFUSION, CLIP, VQ, KL = "diffusion", "clip", "vq", "kl"
@@ -61,13 +62,16 @@ KINDS: dict[str, Kind] = {
 
 
 def check_kind(about: Mapping[str, Any], folder: Path, wanted: str) -> None:
-    """Raises InputError unless the description of a model folder is in this carrara's format, and of the kind that is wanted."""
+    """Raises InputError unless the description of a model folder is in this carrara's format, of the kind that is wanted, and names
+    no code but what is known here, see `carrara.plugins`.
+    """
     if about.get("format") != FORMAT:
         raise InputError(
             f"{folder} has the format {about.get('format')!r}; this carrara ({__version__}) reads format {FORMAT}"
         )
     found = about.get("kind", DIFFUSION)
     if found == wanted:
+        check_known(about.get("recipe"), folder)
         return
     if found in KINDS:
         use = KINDS[found].use.format(folder=folder)
