@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from carrara.beliefs import Belief, Point, Tokens, kept
-from carrara.errors import InputError
+from carrara.errors import InputError, NonFinite
 from carrara.rng import Streams
 
 F64 = torch.float64
@@ -182,3 +182,13 @@ def test_halves_and_rows() -> None:
     mixed = whole.put(rows, Tokens(random(2).logp[rows]))
     assert torch.equal(mixed.logp[~rows], whole.logp[~rows]) and torch.equal(mixed.logp[rows], random(2).logp[rows])
     assert torch.equal(whole.logp, random(1).logp)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.5}])
+def test_a_belief_that_is_no_number_is_not_drawn_from(options: dict[str, float]) -> None:
+    belief = Tokens.of(torch.tensor([[[0.0, 1.0], [float("nan"), 1.0]], [[0.0, 1.0], [0.0, 1.0]]]))
+    u = torch.full((2, 2), 0.5, dtype=F64)
+    with pytest.raises(NonFinite, match="the belief about tokens holds NaN"):
+        belief.quantile(u, **options)  # type: ignore[arg-type]
+    asked = torch.tensor([[True, False], [True, True]])
+    assert belief.quantile(u, where=asked, **options).tolist() == [[1, 0], [1, 1]]  # type: ignore[arg-type]

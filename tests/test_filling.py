@@ -1,17 +1,27 @@
-"""A sample that is drawn alone is, to the bit, the one that is drawn among others, of every network of pictures."""
+"""A sample that is drawn alone is, to the bit, the one that is drawn among others, of every network."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from carrara.backends import BACKENDS, eager
+from carrara.backends.running import running
 from carrara.beliefs import Point
+from carrara.conditions.label import LabelCondition
 from carrara.filling import BLOCK, Filled
+from carrara.masking import Masked
 from carrara.model import Model, build
+from carrara.networks.rounds import RoundTransformer
+from carrara.networks.tokens import TokenTransformer
 from carrara.recipe import read
+from carrara.sampling import Sampling
+from carrara.schedules import Flow
+from carrara.tokens import AutoregressiveDenoiser, MaskedDenoiser, planned
 
 PROMPTS = ["a red heart", "cat", "dog on a tree", "", "flag of Japan"]
 
@@ -96,3 +106,59 @@ def test_a_few_are_filled_up_only_where_that_is_asked_for_in_films_too() -> None
     sizes.clear()
     model.sample(4, **asked)
     assert set(sizes) == {BLOCK}
+
+
+LENGTH, VOCAB = 12, 300
+SIZE: dict[str, Any] = {"vocab": VOCAB, "length": LENGTH, "classes": 3, "width": 64, "depth": 2, "head_width": 16}
+
+
+def speaking(way: str) -> Any:
+    """A small denoiser of a picture's words, whose every part is something."""
+    made: dict[str, Callable[[], Any]] = {
+        "masked": lambda: MaskedDenoiser(TokenTransformer(**SIZE, nearby=True), Masked(Flow(), VOCAB)),
+        "autoregressive": lambda: AutoregressiveDenoiser(
+            TokenTransformer(**SIZE, causal=True), Masked(Flow(), VOCAB)
+        ),
+        "planned": lambda: planned(RoundTransformer(**SIZE, grid=(3, 4)), VOCAB),
+    }
+    torch.manual_seed(2)
+    denoiser = made[way]()
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.copy_(torch.randn(parameter.shape) / parameter.shape[-1] ** 0.5)
+    return denoiser.eval()
+
+
+@pytest.mark.parametrize("backend", ["torch", "torch-bf16"])
+@pytest.mark.parametrize(
+    ("way", "sampler"),
+    [("masked", "confidence"), ("masked", "cached"), ("autoregressive", "left_to_right"), ("planned", "planned")],
+)
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_tokens_are_their_seed_s_in_any_batch(
+    way: str, sampler: str, scale: float, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eager, "SOONER_IN_FLOAT32", ())
+    denoiser, condition, seeds = speaking(way), LabelCondition(("a", "b", "c")), list(range(50, 70))
+    denoiser.backend = running(backend, BACKENDS, denoiser, (LENGTH,), condition)
+    sampling = Sampling(sampler, 5, guidance_scale=scale)
+
+    def drawn(rows: list[int]) -> Tensor:
+        cond = {"label": torch.tensor([row % 3 for row in rows])}
+        return list(sampling.walk(denoiser, condition, (LENGTH,), cond, [seeds[row] for row in rows]))[-1].x
+
+    whole = drawn(list(range(20)))
+    assert len(whole.unique()) > 50
+    for rows in ([0], [19], [7, 3], list(range(9)), list(range(4, 20))):
+        assert torch.equal(drawn(rows), whole[rows])
+
+
+def test_a_memory_is_of_whole_blocks() -> None:
+    denoiser, x = speaking("autoregressive"), torch.full((3, 1), VOCAB)
+    filled, cond = Filled(denoiser), {"label": torch.tensor([0, 1, 2])}
+    assert filled.following is not None and filled.reading is None
+    assert Filled(speaking("masked")).following is Filled(Seen()).reading is None
+    logits, memory = filled.following(x, cond, None)
+    plain, _ = denoiser.following(x, cond, None)
+    assert logits.shape == plain.shape and memory.rooms.shape[2] == BLOCK
+    torch.testing.assert_close(logits, plain, rtol=1e-4, atol=1e-4)

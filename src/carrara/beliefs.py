@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carrara.errors import InputError
+from carrara.errors import InputError, NonFinite
 from carrara.rng import Streams
 
 
@@ -134,6 +134,10 @@ class Tokens:
         sure = torch.full_like(self.logp, -math.inf).scatter_(-1, known.masked_fill(made, 0)[..., None], 0.0)
         return Tokens(torch.where(made[..., None], self.logp, sure))
 
+    def first(self, count: int) -> Tokens:
+        """That of the first samples of the batch."""
+        return Tokens(self.logp[:count])
+
     def put(self, rows: Tensor, other: Tokens) -> Tokens:
         """This belief with the samples `rows` (bool (B,)) replaced by those of `other`, one for each True, in order."""
         logp = self.logp.clone()
@@ -202,13 +206,25 @@ class Tokens:
         if not len(logp):
             return ids
         if temperature == 0:
-            ids[where] = logp.argmax(-1)
+            most, ids[where] = logp.max(-1)
+            _check_numbers(most)
             return ids
-        p = kept(torch.softmax(logp.double() / temperature, -1), top_k, top_p)
+        p = torch.softmax(logp.double() / temperature, -1)
+        _check_numbers(p[:, 0])  # One NaN makes all of its row NaN.
+        p = kept(p, top_k, top_p)
         reached = p.cumsum(-1)
         # u is at most 1 − 2⁻⁵³, so u · total never rounds up to the total: what has no probability is never found.
         ids[where] = torch.searchsorted(reached, u[where][:, None] * reached[:, -1:], right=True)[:, 0]
         return ids
+
+
+def _check_numbers(found: Tensor) -> None:
+    """Raises NonFinite where one of them is NaN: the search for a token would find the mask then, and say nothing."""
+    if bool(found.isnan().any()):
+        raise NonFinite(
+            "the belief about tokens holds NaN, so none can be drawn: the network's output is not finite. Its weights may be "
+            "broken; where it computes in bf16, try float32"
+        )
 
 
 def kept(p: Tensor, top_k: int | None, top_p: float | None) -> Tensor:

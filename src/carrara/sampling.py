@@ -142,7 +142,7 @@ class Sampling:
         device = getattr(denoiser, "device", torch.device("cpu"))
         x = self.begin(process, shape, rng, edit).to(device)
         null = moved(condition.null(len(seeds)), device)
-        whole = Filled(denoiser) if exact and process.made_of == NUMBERS else denoiser
+        whole = Filled(denoiser) if exact else denoiser
         asked: Denoiser = thresholded(self.guide(whole, null), **self.threshold)
         if edit is not None:
             asked, cond = edit.keep(asked, cond)
