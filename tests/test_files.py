@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -238,3 +240,36 @@ def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
 def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
     assert files.writable_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from carrara import files
+path, name = Path(sys.argv[1]), sys.argv[2]
+for turn in range(25):
+    files.write_folder(path, lambda staging: [(staging / f"{k}").write_text(name) for k in range(4)])
+    with files.in_turn(path.parent):
+        files.check_folder(files.present(path))
+        assert len({(files.present(path) / f"{k}").read_text() for k in range(4)}) == 1
+"""
+
+
+def test_processes_that_write_the_same_folder_take_turns(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "made")]
+    running = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in "abc"]
+    assert [each.communicate()[1] for each in running] == [""] * 3
+    files.check_folder(tmp_path / "made")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_copy_of_a_folder_is_whole(tmp_path: Path) -> None:
+    def fill(staging: Path) -> None:
+        (staging / "inner").mkdir()
+        (staging / "inner" / files.MANIFEST).write_text("mine")
+        (staging / "file").write_text("content")
+
+    files.write_folder(tmp_path / "one", fill)
+    files.copy_folder(tmp_path / "one", tmp_path / "deep" / "other")
+    files.check_folder(tmp_path / "deep" / "other")
+    assert (tmp_path / "deep" / "other" / "inner" / files.MANIFEST).read_text() == "mine"

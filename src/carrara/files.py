@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +76,32 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     """Makes the folder `path` from what `fill` writes into a staging folder beside it, a manifest of hashes last: of every file,
     those in folders inside it too.
 
-    An existing `path` is replaced. Killed at any moment, `present(path)` is the old folder, the new one, or absent; never half.
+    An existing `path` is replaced. Killed at any moment, `present(path)` is the old folder, the new one, or absent; never half. Of
+    processes that write it at once, each waits for the one before.
     """
-    staging = path.with_name(f".{path.name}.staging")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    fill(staging)
-    within = sorted(staging.rglob("*"))
-    members = [p for p in within if p.is_file()]
-    write_json(staging / MANIFEST, {"sha256": {p.relative_to(staging).as_posix(): sha256(p) for p in members}})
-    for each in (*within, staging):
-        flush(each)
-    _replace(staging, path)
-    flush(path.parent)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with in_turn(path.parent):
+        staging = path.with_name(f".{path.name}.staging")
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+        fill(staging)
+        within = sorted(staging.rglob("*"))
+        members = [p for p in within if p.is_file()]
+        write_json(staging / MANIFEST, {"sha256": {p.relative_to(staging).as_posix(): sha256(p) for p in members}})
+        for each in (*within, staging):
+            flush(each)
+        _replace(staging, path)
+        flush(path.parent)
+
+
+def copy_folder(source: Path, path: Path) -> None:
+    """Makes the folder `path`, as `write_folder` does, from what is in another that it made."""
+
+    def copy(staging: Path) -> None:
+        shutil.copytree(present(source), staging, dirs_exist_ok=True)
+        (staging / MANIFEST).unlink()
+
+    write_folder(path, copy)
 
 
 def present(path: Path) -> Path:
@@ -135,6 +148,20 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by another carrara process; wait for it, end it, or choose another --out"
             ) from error
         yield
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Waits until nobody else holds the folder so; where the file system knows no locks, there is no waiting."""
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def writable_folder(path: Path) -> Path:

@@ -86,3 +86,17 @@ def test_torchs_muon_walks_nearly_the_same_way() -> None:
     moved, peers = (ours - weights).detach().flatten(), (theirs - weights).detach().flatten()
     assert float(torch.nn.functional.cosine_similarity(moved, peers, 0)) > 0.98
     assert float(moved.norm() / peers.norm()) == pytest.approx(1, abs=0.25)
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e-21, 1e-19, 1e-10, 1e10, 1e19, 1e37])
+def test_what_is_next_to_nothing_has_a_step_as_long_as_any(scale: float) -> None:
+    """A gradient that is 0 from some step on leaves a momentum that becomes so small."""
+    matrix = torch.randn(2, 48, 64, generator=torch.Generator().manual_seed(3)) / 8
+    step = orthogonal(matrix * scale).float()
+    near = torch.nn.functional.cosine_similarity(step.flatten(), orthogonal(matrix).float().flatten(), 0)
+    assert bool(torch.isfinite(step).all()) and float(near) > 0.999
+
+
+def test_rounding_is_as_it_would_be_at_any_power_of_two() -> None:
+    matrix = torch.randn(1, 48, 64, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(orthogonal(matrix), orthogonal(matrix * 2.0**-70))

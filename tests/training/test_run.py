@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import BATCH, differing, images_on_disk, metrics, opened, recipe, state, trained
+from small import BATCH, differing, images_on_disk, metrics, opened, recipe, state, stepped, trained
 
 import carrara
 from carrara.errors import InputError, NonFinite
@@ -158,3 +158,33 @@ def test_measuring_what_to_compute_in_teaches_nothing(tmp_path: Path) -> None:
     plain = state(opened(tmp_path / "plain", changes=changes))
     auto = state(opened(tmp_path / "auto", changes=[*changes, *AUTO]))
     assert differing(plain, auto) == []
+
+
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step may be too long where gradients are still finite."""
+    run = opened(tmp_path)
+    take = run.learner._take
+
+    def too_far(lr: float) -> None:
+        take(lr)
+        if run.learner.images == 2 * BATCH:
+            next(run.model.denoiser.parameters()).data.fill_(torch.inf)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(run.learner, "_take", too_far)
+    with pytest.raises(
+        NonFinite, match=rf"^network\.\S+ is NaN or infinite after {3 * BATCH} images\. Begin another run"
+    ):
+        stepped(run)
+    assert images_on_disk(tmp_path) == 2 * BATCH
+    assert trained(tmp_path).finished, "it goes on from there"
+
+
+def test_what_to_do_is_what_can_be_done(tmp_path: Path) -> None:
+    """A run has one recipe; and in float32 it is trained already."""
+    for precision, said in (
+        ("float32", "training.lr, here 0.001.$"),
+        ("bf16", "or with training.precision=float32.$"),
+    ):
+        changes = ["network.kind=small:Faulty", "network.fail_at=1", f"training.precision={precision}"]
+        with pytest.raises(NonFinite, match=said):
+            trained(tmp_path / precision, changes=changes)

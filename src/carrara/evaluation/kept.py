@@ -27,10 +27,11 @@ def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
     evaluations stay as they are.
     """
     path = folder / FIGURES
-    known: list[dict[str, Any]] = files.read_json(path) if path.is_file() else []
-    same = [entry for entry in known if _key(entry) == _key(figures)]
-    joined = {name: value for entry in same for name, value in entry.items()} | dict(figures)
-    files.write_json(path, [*(entry for entry in known if entry not in same), joined])
+    with files.in_turn(folder):
+        known: list[dict[str, Any]] = files.read_json(path) if path.is_file() else []
+        same = [entry for entry in known if _key(entry) == _key(figures)]
+        joined = {name: value for entry in same for name, value in entry.items()} | dict(figures)
+        files.write_json(path, [*(entry for entry in known if entry not in same), joined])
     return path
 
 

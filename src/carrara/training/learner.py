@@ -143,9 +143,20 @@ class Learner:
                 "the gradient's norm",
             )
         raise NonFinite(
-            f"{where} became NaN or infinite in the step after {self.images} images; that step was not taken. "
-            "Lower training.lr, or set training.precision=float32."
+            f"{where} became NaN or infinite in the step after {self.images} images; that step was not taken. {self._advice()}"
         )
+
+    def check_weights(self) -> None:
+        """Raises NonFinite naming the first weights that are no numbers: a step too long may have made infinity of a gradient."""
+        for named in self.parameters.values():
+            for key, p in named.items():
+                if _bad(p):
+                    raise NonFinite(f"{key} is NaN or infinite after {self.images} images. {self._advice()}")
+
+    def _advice(self) -> str:
+        """What to do about it: in another run, for one run has one recipe."""
+        wide = "" if self.trainable.computing.precision == "float32" else ", or with training.precision=float32"
+        return f"Begin another run (--out) with a lower training.lr, here {self.settings.lr:g}{wide}."
 
     def _follow(self) -> None:
         """The averages follow the weights: half-life min(ema_images, ema_ramp · images seen)."""

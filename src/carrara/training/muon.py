@@ -86,7 +86,7 @@ def orthogonal(matrices: Tensor, rounds: int = ROUNDS, least: float = LEAST) -> 
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonal(matrices.mT, rounds, least).mT
-    x = matrices.bfloat16()
+    x = (matrices * _measure(matrices)).bfloat16()
     norm = x.flatten(1).norm(dim=1, dtype=torch.float32).clamp(min=1e-18)[:, None, None]
     gram = (x @ x.mT) / norm**2
     bound = gram.flatten(1).norm(dim=1).clamp(min=1e-9)[:, None, None]
@@ -95,6 +95,15 @@ def orthogonal(matrices: Tensor, rounds: int = ROUNDS, least: float = LEAST) -> 
         gram = x @ x.mT if turn else gram
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
+
+
+def _measure(matrices: Tensor) -> Tensor:
+    """(k, 1, 1): for each matrix the power of 2 that brings its largest number to between a half and 1.
+
+    So no product of two is too small for floating point, and what is rounded is rounded as it would be without.
+    """
+    largest = matrices.abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(matrices.dtype).tiny)
+    return torch.frexp(largest).mantissa / largest
 
 
 @cache

@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from carrara.training.trainable import Product, Trainable, data_std, trainable_o
 from carrara.training.world import World, join
 
 RECIPE, FACTS, CHECKPOINTS, SAMPLES, MODEL = "recipe.yaml", "run.json", "checkpoints", "samples", "model"
+BEST = "best"
+"""The model folder of the least held-out loss so far, where that is what is to be saved."""
+HELDOUT = "heldout_loss_ema"
 LOG_STEPS = 16
 
 
@@ -59,6 +62,8 @@ class Run:
         self.model: Product = self.trainable.model
         self.learner = Learner(self.trainable, self.settings, recipe.seed, self.world)
         self.figures: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        """The figures whose held-out loss was least, by averaged weights, and the `images` seen then; empty before the first."""
         self.seconds = 0.0
         self._sum = {"loss": 0.0, "grad_norm": 0.0, "steps": 0}
         self.facts = self._begin(recipe)
@@ -73,7 +78,8 @@ class Run:
     def train(self) -> Iterator[Progress]:
         """Trains to the end of the budget, a Progress each step; then the model folder is written.
 
-        Raises Interrupted after SIGINT or SIGTERM, NonFinite for NaN or infinity; both have saved the last good state.
+        Raises Interrupted after SIGINT or SIGTERM, NonFinite for NaN or infinity; both have saved the last good state, but where a
+        step made weights that are no numbers: then the last checkpoint is that.
         """
         with ExitStack() as held, listening() as ear:
             self.world.decided(lambda: held.enter_context(files.locked(self.folder)))
@@ -92,7 +98,8 @@ class Run:
             try:
                 record = self.learner.step(self.budget)
             except NonFinite:
-                self.save()
+                with suppress(NonFinite):
+                    self.save()
                 raise
             pace.tick()
             self._account(record, pace, metrics)
@@ -117,19 +124,30 @@ class Run:
         self.save()
 
     def save(self) -> None:
-        """Writes a checkpoint, if this is the process that writes."""
+        """Writes a checkpoint, if this is the process that writes.
+
+        Raises NonFinite, and leaves the checkpoints that there are, where a weight is no number.
+        """
+        self.learner.check_weights()
         self.seconds, self.began = self.seconds + time.monotonic() - self.began, time.monotonic()
         if self.world.first:
-            extra = {"seconds": self.seconds, "sum": self._sum, "figures": self.figures}
+            extra = {"seconds": self.seconds, "sum": self._sum, "figures": self.figures, "best": self.best}
             checkpoints.save(self.folder / CHECKPOINTS, self.learner, extra, self.settings.keep)
 
     def finish(self) -> None:
-        """Writes the model folder, from the averaged weights."""
+        """Writes the model folder, from the averaged weights: the last ones, or the best, as the recipe has it."""
         if not self.world.first:
             return
-        self.model.facts = self.card_facts()
+        if self.settings.saved == "best" and self.best["images"] < self.learner.images:
+            files.copy_folder(self.folder / BEST, self.folder / MODEL)
+            return
         with self.learner.averaged():
-            self.model.save(self.folder / MODEL)
+            self._save_model(self.folder / MODEL)
+
+    def _save_model(self, folder: Path) -> None:
+        """The model as it is now, with what its card says."""
+        self.model.facts = self.card_facts()
+        self.model.save(folder)
 
     def card_facts(self) -> dict[str, Any]:
         """What the model's card says of its making."""
@@ -186,6 +204,7 @@ class Run:
         extra = checkpoints.load(self.folder / CHECKPOINTS, self.learner)
         if extra is not None:
             self.seconds, self._sum, self.figures = extra["seconds"], extra["sum"], extra["figures"]
+            self.best = extra.get("best", {})
 
     def _account(self, record: Record, pace: Pace, metrics: Metrics | None) -> None:
         """Means over LOG_STEPS steps go to the metrics."""
@@ -237,9 +256,18 @@ class Run:
         with self.learner.averaged():
             averaged = self.trainable.heldout()
             self._preview("ema")
-        self.figures = {**raw, **{f"{key}_ema": value for key, value in averaged.items()}}
+            self.figures = {**raw, **{f"{key}_ema": value for key, value in averaged.items()}}
+            self._keep_best()
         if metrics is not None:
             metrics.add(self.learner.images, self.figures)
+
+    def _keep_best(self) -> None:
+        """Remembers these figures, and keeps the averaged weights if so asked, where no held-out loss was less."""
+        if self.best and not self.figures[HELDOUT] < self.best[HELDOUT]:
+            return
+        self.best = {"images": self.learner.images, **self.figures}
+        if self.settings.saved == "best" and self.world.first:
+            self._save_model(self.folder / BEST)
 
     def _preview(self, which: str) -> None:
         if not self.world.first:

@@ -56,6 +56,8 @@ class Training:
     """Seconds between checkpoints."""
     keep: int = 2
     """Checkpoints kept: the newest."""
+    saved: Literal["last", "best"] = "last"
+    """Which averaged weights the model is: those at the end, or those of the preview whose held-out loss was least."""
     images: int | None = None
     """How long a run is where nobody says another length, in images; null: as the command has it, in minutes."""
 
@@ -93,6 +95,11 @@ class Training:
             ),
             ("snapshots", self.snapshots >= 1, "at least 1"),
             ("previews", self.previews >= 0, "0 or more"),
+            (
+                "previews",
+                self.previews >= 1 or self.saved == "last",
+                "at least 1 where training.saved is best: held-out data is looked at with each",
+            ),
             ("keep", self.keep >= 1, "at least 1"),
             ("images", self.images is None or self.images >= 1, "at least 1, or null"),
             ("checkpoint_s", self.checkpoint_s >= 0, "0 or more"),
