@@ -55,6 +55,10 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, damage: str) -> None:
     [
         ({"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}, "it lacks tensor c"),
         ({"a": torch.zeros(2)}, "the network has no tensor b"),
+        (
+            {"a": torch.zeros(1), "c": torch.zeros(1)},
+            r"it lacks tensor c; the network has no tensor b; a has the shape",
+        ),
         ({"a": torch.zeros(2), "b": torch.zeros(3, 1)}, r"b has the shape \(3,\) in the file and \(3, 1\) in the"),
     ],
 )

@@ -172,7 +172,7 @@ class Edit:
     None: all is made.
     """
     strength: float = 1.0
-    """The share of the grid's steps that are walked, its last ones, in (0, 1]: 1 begins at t = 1."""
+    """The share of the grid's steps that are walked, its last ones, in (0, 1]: 1 begins at t = 1, with what it leaves of x0."""
 
     def __post_init__(self) -> None:
         number = isinstance(self.strength, int | float) and not isinstance(self.strength, bool)

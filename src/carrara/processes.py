@@ -159,13 +159,14 @@ class Gaussian:
     def start(self, x0: Tensor, t: Tensor, made: Tensor | None, rng: Streams) -> Tensor:
         """x_t ~ q(x_t | x0).
 
-        At t = 1 what is made begins from the prior, and nothing there depends on x0. Each stream is drawn from as for the
-        prior alone, so the noise that follows is the same with a start and without.
+        Where a mask says what is made, that begins at t = 1 from the prior, and nothing there depends on x0. Without one, what
+        alpha(1) leaves of x0 is still there: nothing under most schedules. Each stream is drawn from as for the prior alone, so
+        the noise that follows is the same with a start and without.
         """
         x_t, _ = self.corrupt(x0, t, rng)
         if made is None or t < 1:
             return x_t
-        return torch.where(made, self.prior(x0.shape[1:], Streams(rng.seeds)), x_t)
+        return torch.where(made.to(x_t.device), self.prior(x0.shape[1:], Streams(rng.seeds)).to(x_t), x_t)
 
     def eps(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """The noise that x_t holds if x0 is the data: (x_t − alpha x0) / sigma, t > 0."""

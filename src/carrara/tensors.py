@@ -40,16 +40,22 @@ def load(path: Path) -> dict[str, Tensor]:
 def fitting(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a file whose names and shapes are exactly those wanted.
 
-    Raises InputError naming the first tensor that does not fit, DamagedFile where the file is none.
+    Raises InputError naming every tensor that does not fit, DamagedFile where the file is none.
     """
     tensors = load(path)
-    for name in sorted(wanted.keys() | tensors.keys()):
-        if name not in tensors or name not in wanted:
-            lacking = "it lacks" if name not in tensors else "the network has no"
-            raise InputError(f"{path} belongs to another recipe: {lacking} tensor {name}")
-        if tensors[name].shape != wanted[name].shape:
-            raise InputError(
-                f"{path} belongs to another recipe: {name} has the shape {tuple(tensors[name].shape)} in the file "
-                f"and {tuple(wanted[name].shape)} in the network"
-            )
+    wrong = unfitting({name: tensor.shape for name, tensor in tensors.items()}, wanted)
+    if wrong:
+        raise InputError(f"{path} belongs to another recipe: {'; '.join(wrong)}")
     return tensors
+
+
+def unfitting(given: Mapping[str, torch.Size], wanted: Mapping[str, Tensor]) -> list[str]:
+    """What is said of each tensor that is lacking, has no place, or is of another shape than its place."""
+    told = [f"it lacks tensor {name}" for name in sorted(wanted.keys() - given.keys())]
+    told += [f"the network has no tensor {name}" for name in sorted(given.keys() - wanted.keys())]
+    told += [
+        f"{name} has the shape {tuple(given[name])} in the file and {tuple(wanted[name].shape)} in the network"
+        for name in sorted(given.keys() & wanted.keys())
+        if given[name] != wanted[name].shape
+    ]
+    return told

@@ -102,8 +102,14 @@ def test_latents_are_shifted_and_scaled_and_decoded_as_they_were(folder: Path) -
 
 
 def test_latents_that_are_no_numbers_are_told(folder: Path) -> None:
-    with pytest.raises(NonFinite):
-        codec_of(folder).decode(torch.full((1, 3, 2, 3), torch.nan))
+    codec, latents = codec_of(folder), torch.zeros(1, 3, 2, 3)
+    with pytest.raises(NonFinite, match="^the sampled latents hold NaN or infinity"):
+        codec.decode(latents * torch.nan)
+    with torch.no_grad():
+        for parameter in codec.model.network.parameters():
+            parameter.mul_(torch.nan)
+    with pytest.raises(NonFinite, match="^the decoder of the autoencoder .* gives NaN or infinity"):
+        codec.decode(latents)
 
 
 def test_it_is_whole_once_it_was_saved(folder: Path, tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ ANIMALS = LabelCondition(("cat", "dog", "7"), dropout=0.25)
         (np.array([2, 1, 0, 0]), [2, 1, 0, 0]),
         (np.int64(2), [2, 2, 2, 2]),
         (torch.tensor([2, 1, 0, 0]), [2, 1, 0, 0]),
+        (torch.tensor(2), [2, 2, 2, 2]),
+        (np.array(2), [2, 2, 2, 2]),
+        (torch.tensor([2]), None),
         (range(0), None),
         ([0, 1], None),
         ([0] * 5, None),
@@ -125,3 +128,9 @@ def test_a_sample_is_dropped_in_all_its_tensors() -> None:
     gone = found["label"] == 9
     assert 10 < int(gone.sum()) < 40
     assert torch.equal(found["text"], (~gone).float()[:, None, None].expand(50, 3, 4))
+
+
+@pytest.mark.parametrize("label", [True, np.bool_(True), torch.tensor(True), [True, 0]])
+def test_yes_is_no_class(label: Any) -> None:
+    with pytest.raises(InputError, match="there is no class"):
+        ANIMALS.ask(2, label=label)

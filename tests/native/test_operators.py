@@ -327,3 +327,36 @@ def test_autocast_decides_the_dtype() -> None:
         assert ops.group_norm(x, 2, torch.ones(8), torch.zeros(8)).dtype == torch.bfloat16
         assert ops.self_attention(drawn(2, 6, 24), 2).dtype == torch.bfloat16
     assert ops.conv3x3(x, w).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda w: w.flip(0),
+        lambda w: w.flip(-1),
+        lambda w: w[:, torch.randperm(16)],
+        lambda w: -w,
+        lambda w: w * (1 + 2**-20),
+    ],
+    ids=["outputs", "mirrored", "inputs", "sign", "little"],
+)
+def test_weights_that_changed_places_have_changed(changed: Callable[[Tensor], Tensor]) -> None:
+    """Their sum, or that of their bits, is what it was; what was kept of them is not theirs any more."""
+    weight, x = drawn(16, 16, 3, 3, seed=1), drawn(1, 16, 8, 8)
+    with torch.no_grad():
+        ops.conv3x3(x, weight, None)
+        weight.copy_(changed(weight.clone()))
+        found = ops.conv3x3(x, weight, None)
+    assert error(found, F.conv2d(x.double(), weight.double(), padding=1)) < EXACT
+
+
+@pytest.mark.parametrize("shape", [(0, 16, 8, 8), (2, 16, 0, 8)])
+def test_of_nothing_comes_nothing(shape: tuple[int, ...]) -> None:
+    with native.chosen("native"):
+        x, weight = drawn(*shape).requires_grad_(), drawn(8, 16, 3, 3).requires_grad_()
+        y = convolution.conv3x3_operator(x, weight, None, None)
+        assert y.shape == (shape[0], 8, *shape[2:])
+        y.sum().backward()
+    assert weight.grad is not None and not bool(weight.grad.any())
+    with torch.no_grad():
+        assert ops.conv3x3(x, weight, None).shape == y.shape

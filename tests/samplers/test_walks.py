@@ -144,3 +144,24 @@ def test_each_sampler_declares_itself() -> None:
         assert sampler.made_of
         assert sampler.evaluations is None or sampler.evaluations >= 1
         assert sampler.walk.__doc__
+
+
+@pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=SCHEDULES)
+@pytest.mark.parametrize(
+    ("name", "options", "plain"),
+    [
+        ("dpmpp_2m_sde", {"eta": 0.0}, ("dpmpp_2m", {})),
+        ("langevin", {"strength": 0.0}, ("ancestral", {})),
+        ("langevin", {"strength": 0.0, "eta": 0.0}, ("ancestral", {"eta": 0.0})),
+    ],
+)
+def test_without_its_noise_a_sampler_is_the_plainer_one(
+    name: str, options: dict[str, float], plain: tuple[str, dict[str, float]], schedule: Schedule
+) -> None:
+    times = grid("logsnr", 5, schedule)
+
+    def end(sampler: str, **given: float) -> Tensor:
+        rng = Streams(range(3))
+        return list(OF_NUMBERS[sampler].walk(Witness(schedule), start(), times, rng=rng, **given))[-1].x
+
+    assert torch.allclose(end(name, **options), end(plain[0], **plain[1]), atol=1e-5)

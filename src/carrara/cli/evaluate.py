@@ -330,6 +330,11 @@ def meanings(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"Fréchet distance: lower is better; floor: held-out pictures, ceiling: noise, at the same n{first}."
         )
+        lines.append(
+            f"Features: {frechet['features']}, weights {frechet['sha256'][:12]}… (SHA-256); resizing: {frechet['resizer']}."
+        )
+        if frechet["caution"]:
+            lines.append(f"Beware: {frechet['caution']}.")
     lines += told.meanings(found)
     if "classes" in found:
         n = found["classes"]["accuracy_n"]

@@ -140,7 +140,7 @@ class Embedding:
     ) -> tuple[Tensor, Tensor]:
         """(x0 (count, length, width), what is to be made, bool (count, length, 1)): see the inner codec's `start`."""
         ids, made = self.codec.start(start, mask, media_shape, count)
-        return self.vectors(ids), made[..., None]
+        return self.vectors(ids).to(ids.device), made[..., None]
 
     # -------------------------------------------------------------------------------------------- a model's folder
 

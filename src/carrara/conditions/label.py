@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 
 from carrara.denoisers import Cond
@@ -67,7 +68,7 @@ class LabelCondition:
             raise InputError(f"this model is asked for by label; it does not know {', '.join(wishes)}")
         if label is None:
             return {"label": torch.arange(count) % len(self.classes)}
-        labels = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * count
+        labels: list[Any] = list(label) if _several(label) else [label] * count
         if len(labels) != count:
             raise InputError(f"{len(labels)} labels were given for {count} samples; give one, or one for each")
         return {"label": torch.tensor([self.index(value) for value in labels])}
@@ -87,8 +88,15 @@ class LabelCondition:
         return {"label": torch.full((count,), len(self.classes))}
 
 
+def _several(label: Any) -> TypeGuard[Iterable[Any]]:
+    """Whether there is more than one label, or may be: a tensor or array without axes is one."""
+    return isinstance(label, Iterable) and not isinstance(label, str) and getattr(label, "ndim", 1) > 0
+
+
 def _number(label: Any) -> int | None:
-    """A whole number, be it a string, an int, NumPy's or a tensor's; None for anything else."""
+    """A whole number, be it a string, an int, NumPy's or a tensor's; None for anything else, True and False among them."""
+    if isinstance(label, bool | np.bool_) or getattr(label, "dtype", None) == torch.bool:
+        return None
     if isinstance(label, str):
         return int(label) if label.isdecimal() else None
     try:

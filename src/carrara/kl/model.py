@@ -13,7 +13,7 @@ from torch import Tensor
 from carrara import __version__, tensors
 from carrara.autoencoders import AutoencoderModel, check_pictures, restored, told, whole
 from carrara.codecs.pixels import Pixels
-from carrara.errors import InputError
+from carrara.errors import InputError, NonFinite
 from carrara.evaluation.fidelity import fidelity
 from carrara.kinds import KL
 from carrara.kl.bottleneck import Scaling
@@ -95,6 +95,8 @@ class KlModel(AutoencoderModel[Variational]):
                 f"latents of shape {tuple(latents.shape)} were given; those of the autoencoder {self.recipe.name} are "
                 f"(B, {self.network.latents}, h, w)"
             )
+        if not bool(torch.isfinite(latents).all()):
+            raise NonFinite("the sampled latents hold NaN or infinity, so there is nothing to decode")
         return self._pictures(self.scaling.unscaled(latents.float()))
 
     def means(self, media: Tensor) -> Tensor:
@@ -118,7 +120,10 @@ class KlModel(AutoencoderModel[Variational]):
 
     def _pictures(self, z: Tensor) -> Tensor:
         h, w = z.shape[-2:]
-        return Pixels().decode(self._computed(self.network.back, z, (h, w), 1, self.factor))
+        x0 = self._computed(self.network.back, z, (h, w), 1, self.factor)
+        if not bool(torch.isfinite(x0).all()):
+            raise NonFinite(f"the decoder of the autoencoder {self.recipe.name} gives NaN or infinity")
+        return Pixels().decode(x0)
 
     def _computed(
         self, way: Callable[[Tensor], Tensor], x: Tensor, places: tuple[int, int], given: int, made: int

@@ -55,7 +55,7 @@ def packed(weight: Tensor, rough: int, back: bool, keep: bool) -> Tensor:
 
 
 def _content(weight: Tensor, rough: int) -> tuple[int, int, tuple[int, ...]]:
-    """What the weights are, as the sum of their bits: torch's count of changes misses those of fused optimisers."""
+    """What the weights are, as a sum of bits and places: torch's count of changes misses those of fused optimisers."""
     dense = weight.detach().contiguous()
     words = dense.numel() * dense.element_size() // 4
     return rough, kernels().carrara_bits(dense.data_ptr(), words, torch.get_num_threads()), weight.stride()
@@ -79,6 +79,8 @@ def convolve(
     b, c, h, w = x.shape
     k, half, rough = weight.shape[1 if back else 0], x.dtype == torch.bfloat16, coarse(x)
     y = torch.empty((b, k, h, w), dtype=x.dtype, memory_format=CL)
+    if not y.numel():
+        return y
     weights = packed(weight, rough, back, keep)
     failed = kernels().carrara_convolve(
         x.data_ptr(), weights.data_ptr(), address(bias), address(more), y.data_ptr(),
@@ -126,6 +128,8 @@ def weight_gradient(x: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of conv3x3's weight (K, C, 3, 3) and bias (K), float32."""
     x, dy = last(x), last(dy, x.dtype)
     (b, c, h, w), k = x.shape, dy.shape[1]
+    if not x.numel():
+        return torch.zeros(k, c, 3, 3), torch.zeros(k)
     dw, db = torch.empty(k, c, 3, 3), torch.empty(k)
     failed = kernels().carrara_weights(
         x.data_ptr(), dy.data_ptr(), dw.data_ptr(), db.data_ptr(), b, h, w, c, k, x.dtype == torch.bfloat16, coarse(x),

@@ -63,8 +63,9 @@ def library() -> ctypes.CDLL | None:
 def built() -> Path:
     """The compiled library, made where it is not there yet.
 
-    Raises OSError where there is no compiler or no room, SubprocessError where it fails.
+    Raises OSError where there is no compiler, no room, or a processor that gains nothing by them, SubprocessError where it fails.
     """
+    _check_vectors()
     compiler = _compiler()
     path = cache_dir() / "native" / f"{_key(compiler)}.so"
     if not path.is_file():
@@ -75,6 +76,14 @@ def built() -> Path:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_S)
             made.replace(path)
     return path
+
+
+def _check_vectors() -> None:
+    """Raises OSError on an x86 processor without AVX2: the kernels' vectors would be pieced together, slowly, and take minutes to
+    compile."""
+    flags = next((line for line in _processor() if line.startswith("flags")), "avx2")
+    if platform.machine() in ("x86_64", "AMD64") and "avx2" not in flags.split():
+        raise OSError("this processor has no AVX2")
 
 
 def _compiler() -> list[str]:

@@ -146,11 +146,16 @@ size_t carrara_packed(int c, int k, int coarse) {
     return coarse == TILED ? direct_packed(c, k) : PLACES * plane(words(c, coarse)) * (ROUND(k, COLUMNS) / COLUMNS);
 }
 
-/* The sum of all words, by which it is seen whether weights have changed. */
+/* A sum of all words, each stirred with its place, by which it is seen whether weights have changed, or have changed places.
+ * Source: the finaliser of SplitMix64, Steele et al., 2014. */
 uint64_t carrara_bits(const uint32_t *words, size_t count, int threads) {
     uint64_t sum = 0;
 #pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : sum)
-    for (size_t i = 0; i < count; i++) sum += words[i];
+    for (size_t i = 0; i < count; i++) {
+        uint64_t z = words[i] + (i + 1) * UINT64_C(0x9E3779B97F4A7C15);
+        z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+        sum += z ^ z >> 27;
+    }
     return sum;
 }
 

@@ -82,7 +82,9 @@ def dpmpp_2m_sde(
         belief = denoiser(x, t, cond)
         x0, previous = ahead(belief.x0, previous, at_t, at_s), (at_t, belief.x0)
         h = at_s.lam - at_t.lam
-        x = at_s.sigma / at_t.sigma * math.exp(-eta * h) * x - at_s.alpha * math.expm1(-(1 + eta) * h) * x0
+        # The last step is infinitely long.
+        drift = math.exp(-eta * h) if eta else 1.0
+        x = at_s.sigma / at_t.sigma * drift * x - at_s.alpha * math.expm1(-(1 + eta) * h) * x0
         if eta and rng is not None and s > 0:
             std = at_s.sigma * math.sqrt(-math.expm1(-2 * eta * h))
             x = x + std * rng.normal(x.shape[1:], dtype=x.dtype, device=x.device)

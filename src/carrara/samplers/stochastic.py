@@ -176,7 +176,7 @@ def langevin(
     for index, t, s, at_t, at_s in walk(process, times):
         belief = denoiser(x, t, cond)
         x = process.step(x, belief, t, s, rng, eta=eta)
-        if s > 0:
+        if s > 0 and strength:
             half = -math.expm1(-strength * (at_s.lam - at_t.lam))
             eps = process.eps(x, denoiser(x, s, cond).x0, s)
             noise = rng.normal(x.shape[1:], dtype=x.dtype, device=x.device)
