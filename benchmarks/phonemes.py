@@ -72,9 +72,10 @@ def arguments() -> argparse.Namespace:
 
 
 def check(models: Mapping[str, Model]) -> None:
-    """Raises InputError where the models are not of one size and one data."""
-    if len({(model.parameters, model.facts["data_fingerprint"]) for model in models.values()}) > 1:
-        raise InputError("the models differ in their data or their number of parameters; give their recipes the same")
+    """Raises InputError where the models are not of one size, to a hundredth, and one data."""
+    sizes = [model.parameters for model in models.values()]
+    if max(sizes) > 1.01 * min(sizes) or len({model.facts["data_fingerprint"] for model in models.values()}) > 1:
+        raise InputError(f"the models differ in their data or their parameters, {sizes}; give their recipes the same")
 
 
 def said(models: Mapping[str, Model], dataset: Dataset, n: int | None) -> dict[str, dict[str, Any]]:

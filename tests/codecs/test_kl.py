@@ -103,12 +103,12 @@ def test_latents_are_shifted_and_scaled_and_decoded_as_they_were(folder: Path) -
 
 def test_latents_that_are_no_numbers_are_told(folder: Path) -> None:
     codec, latents = codec_of(folder), torch.zeros(1, 3, 2, 3)
-    with pytest.raises(NonFinite, match="^the sampled latents hold NaN or infinity"):
+    with pytest.raises(NonFinite, match=r"^the sampled latents hold NaN or infinity"):
         codec.decode(latents * torch.nan)
     with torch.no_grad():
         for parameter in codec.model.network.parameters():
             parameter.mul_(torch.nan)
-    with pytest.raises(NonFinite, match="^the decoder of the autoencoder .* gives NaN or infinity"):
+    with pytest.raises(NonFinite, match=r"^the decoder of the autoencoder .* gives NaN or infinity"):
         codec.decode(latents)
 
 
