@@ -1,5 +1,6 @@
 """Files are whole or not there, whenever the writing stops."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from carrara import files
-from carrara.errors import DamagedFile, InputError
+from carrara.errors import DamagedFile, InputError, NoRoom
 
 OPERATIONS = ["mkdir", "replace", "rename", "fsync", "unlink", "rmdir", "open"]
 
@@ -273,3 +274,43 @@ def test_a_copy_of_a_folder_is_whole(tmp_path: Path) -> None:
     files.copy_folder(tmp_path / "one", tmp_path / "deep" / "other")
     files.check_folder(tmp_path / "deep" / "other")
     assert (tmp_path / "deep" / "other" / "inner" / files.MANIFEST).read_text() == "mine"
+
+
+@contextmanager
+def full(monkeypatch: pytest.MonkeyPatch, at: int, number: int = errno.ENOSPC) -> Iterator[None]:
+    """Within, the disk is full when the `at`-th file is flushed to it."""
+    left = iter(range(at, -1, -1))
+    flush = files.flush
+
+    def filled(path: Path) -> None:
+        if next(left) == 0:
+            raise OSError(number, os.strerror(number))
+        flush(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "flush", filled)
+        yield
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_full_disk_is_named_and_what_was_there_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    files.write_folder(tmp_path / "made", lambda staging: bool((staging / "file").write_text("old")) and None)
+    with (
+        full(monkeypatch, at),
+        pytest.raises(NoRoom, match=r"made\S* cannot be written, for its disk is full\. Free some"),
+    ):
+        files.write_folder(tmp_path / "made", lambda staging: bool((staging / "file").write_text("new")) and None)
+    assert [path.name for path in tmp_path.iterdir()] == ["made"] and (
+        tmp_path / "made" / "file"
+    ).read_text() == "old"
+    files.check_folder(tmp_path / "made")
+
+
+def test_other_errors_of_the_disk_are_left_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with full(monkeypatch, 0, errno.EDQUOT), pytest.raises(NoRoom, match="file cannot be written"):
+        files.write(tmp_path / "file", "new")
+    with full(monkeypatch, 0, errno.EIO), pytest.raises(OSError, match="Input/output error"):
+        files.write(tmp_path / "file", "new")
+    assert list(tmp_path.iterdir()) == []

@@ -191,6 +191,18 @@ def test_labels_by_number_name_and_list_are_the_same(model: Model) -> None:
     [
         ({"n": 0}, "0 samples were asked for; ask for 1 or more"),
         ({"n": -1}, "-1 samples were asked for"),
+        ({"n": "2"}, "n is '2'; it is a whole number"),
+        ({"n": 2.5}, "n is 2.5; it is a whole number"),
+        ({"n": True}, "n is True; it is a whole number"),
+        ({"seed": "a"}, "seed is 'a'; it is a whole number"),
+        ({"seed": None}, "seed is None; it is a whole number"),
+        ({"steps": 2.5}, r"2\.5 sampling steps were asked for; at least 1 is needed, a whole number"),
+        ({"guidance_scale": "x"}, "guidance_scale is 'x'; it is a number"),
+        ({"guidance_scale": float("nan")}, "guidance_scale is nan; it is a number"),
+        (
+            {"start": BLACK, "strength": 0.9, "steps": 4},
+            "with a strength of 0.9, 4 of 4 steps are walked, and nothing is left",
+        ),
         ({"seeds": []}, "0 samples were asked for"),
         ({"n": 3, "seeds": [1]}, "3 samples were asked for and 1 seeds given"),
         ({"seed": -1}, "seed -1 is not a whole number"),

@@ -63,6 +63,14 @@ def test_impossible_settings_are_refused(changes: dict[str, Any], sentence: str)
         Sampling().changed(**changes)
 
 
+def test_a_grid_without_options_may_be_its_name() -> None:
+    assert Sampling(times="karras") == Sampling(times={"kind": "karras"})  # type: ignore[arg-type]
+    assert (
+        Sampling().changed(times="karras").grid(Flow()).tolist()
+        == Sampling(times={"kind": "karras"}).grid(Flow()).tolist()
+    )
+
+
 @pytest.mark.parametrize(
     ("times", "sentence"),
     [

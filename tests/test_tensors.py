@@ -1,12 +1,15 @@
 """Named tensors come back bit for bit, or are refused by name."""
 
+import errno
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from carrara import tensors
-from carrara.errors import DamagedFile, InputError
+from carrara.errors import DamagedFile, InputError, NoRoom
 
 NAMED = {
     "float": torch.randn(3, 4),
@@ -71,3 +74,20 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path, wanted: dict[str, tor
 def test_tensors_that_fit_are_given(tmp_path: Path) -> None:
     tensors.save(NAMED, tmp_path / "file")
     assert torch.equal(tensors.fitting(tmp_path / "file", NAMED)["float"], NAMED["float"])
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As safetensors tells it: by its text alone."""
+
+    def failing(number: int) -> Any:
+        def save(*_: Any) -> None:
+            raise SafetensorError(f"Error while serializing: I/O error: some words (os error {number})")
+
+        return save
+
+    monkeypatch.setattr(tensors, "save_file", failing(errno.ENOSPC))
+    with pytest.raises(NoRoom, match="file cannot be written, for its disk is full"):
+        tensors.save(NAMED, tmp_path / "file")
+    monkeypatch.setattr(tensors, "save_file", failing(errno.EIO))
+    with pytest.raises(SafetensorError):
+        tensors.save(NAMED, tmp_path / "file")

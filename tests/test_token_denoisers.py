@@ -9,9 +9,12 @@ from toys import F64
 from words import SURVIVAL_CASES, Looker, Many, Reader, exact, patterns, table
 
 from carrara.analytic import TableDenoiser, TokenTable
+from carrara.conditions.label import NoCondition
 from carrara.errors import InputError
 from carrara.masking import Masked
 from carrara.rng import Streams
+from carrara.samplers import SAMPLERS
+from carrara.sampling import Sampling
 from carrara.schedules import Flow, MaskCosine, Schedule
 from carrara.token_likelihood import token_bound, token_log_likelihood
 from carrara.tokens import TOKEN_WEIGHTS, AutoregressiveDenoiser, MaskedDenoiser
@@ -219,3 +222,15 @@ def test_a_table_denoiser_is_a_denoiser_of_its_process() -> None:
     denoiser = TableDenoiser(table(2), Masked(Flow(), 3))
     belief = denoiser(torch.tensor([[3, 1]]), HALF)
     assert belief.logp.dtype == F64 and float(belief.logp[0, 1, 1]) == 0
+
+
+@pytest.mark.parametrize("sampler", sorted(name for name in SAMPLERS if name != "left_to_right"))
+def test_samplers_of_another_order_are_refused(sampler: str) -> None:
+    """They would draw, of a model that was never shown tokens so."""
+    denoiser = AutoregressiveDenoiser(Reader(), Masked(Flow(), K))
+    with pytest.raises(
+        InputError, match=f"^the sampler '{sampler}' does not show tokens in the one order .* left_to_right$"
+    ):
+        Sampling(sampler, 4).check(denoiser, NoCondition())
+    Sampling("left_to_right", 4).check(denoiser, NoCondition())
+    Sampling("carrara.samplers.revealing:cached", 4).check(denoiser, NoCondition())

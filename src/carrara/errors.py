@@ -7,6 +7,7 @@ CarraraError            a run of the command line ends with exit code 1
 │   └── MissingExtra    an optional package is not installed
 ├── RunError            the work itself failed
 │   ├── NonFinite       NaN or infinity in training or sampling
+│   ├── NoRoom          a disk is full
 │   └── DamagedFile     a checkpoint or weights file is not what its manifest says
 └── Interrupted         a signal asked the run to stop: exit code 130 or 143
 """
@@ -52,6 +53,16 @@ class RunError(CarraraError):
 
 class NonFinite(RunError):
     """NaN or infinity appeared; the text names where."""
+
+
+class NoRoom(RunError):
+    """A disk is full; the text names the file that did not find room."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"{path} cannot be written, for its disk is full. Free some room and give the same command again; what was written "
+            "before is whole"
+        )
 
 
 class DamagedFile(RunError):

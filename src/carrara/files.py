@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from carrara.errors import DamagedFile, InputError
+from carrara.errors import DamagedFile, InputError, NoRoom
 
 MANIFEST = "manifest.json"
 
@@ -46,13 +47,25 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def room(path: Path) -> Iterator[None]:
+    """Within, a disk that is full is told as NoRoom for this path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise NoRoom(path) from error
+
+
 def write(path: Path, content: str | bytes) -> None:
-    """Writes a file at once or not at all: a reader sees the old content or the new."""
+    """Writes a file at once or not at all: a reader sees the old content or the new. Raises NoRoom where the disk is full."""
     staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.staging")
     try:
-        staging.write_bytes(content.encode() if isinstance(content, str) else content)
-        flush(staging)
-        staging.replace(path)
+        with room(path):
+            staging.write_bytes(content.encode() if isinstance(content, str) else content)
+            flush(staging)
+            staging.replace(path)
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
@@ -77,21 +90,31 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     those in folders inside it too.
 
     An existing `path` is replaced. Killed at any moment, `present(path)` is the old folder, the new one, or absent; never half. Of
-    processes that write it at once, each waits for the one before.
+    processes that write it at once, each waits for the one before. Raises NoRoom where the disk is full, and leaves nothing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with in_turn(path.parent):
-        staging = path.with_name(f".{path.name}.staging")
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        fill(staging)
-        within = sorted(staging.rglob("*"))
-        members = [p for p in within if p.is_file()]
-        write_json(staging / MANIFEST, {"sha256": {p.relative_to(staging).as_posix(): sha256(p) for p in members}})
-        for each in (*within, staging):
-            flush(each)
-        _replace(staging, path)
-        flush(path.parent)
+    with room(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with in_turn(path.parent):
+            staging = path.with_name(f".{path.name}.staging")
+            shutil.rmtree(staging, ignore_errors=True)
+            try:
+                _fill(staging, fill)
+            except BaseException:
+                shutil.rmtree(staging, ignore_errors=True)
+                raise
+            _replace(staging, path)
+            flush(path.parent)
+
+
+def _fill(staging: Path, fill: Callable[[Path], None]) -> None:
+    """The folder with its manifest, on the disk."""
+    staging.mkdir()
+    fill(staging)
+    within = sorted(staging.rglob("*"))
+    members = [p for p in within if p.is_file()]
+    write_json(staging / MANIFEST, {"sha256": {p.relative_to(staging).as_posix(): sha256(p) for p in members}})
+    for each in (*within, staging):
+        flush(each)
 
 
 def copy_folder(source: Path, path: Path) -> None:

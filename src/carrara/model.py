@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -321,6 +322,10 @@ def model_folder(path: str | Path) -> Path:
     if (files.present(folder / "model") / DESCRIPTION).is_file():
         folder = files.present(folder / "model")
     if not (folder / DESCRIPTION).is_file():
+        if (folder / "run.json").is_file():
+            raise InputError(
+                f"{path} is a run that is not finished, and has no model yet; the carrara train command that began it goes on"
+            )
         raise InputError(
             f"{path} is neither a model folder (no {DESCRIPTION}) nor a run folder with a finished model; "
             "give the folder that `carrara train` wrote"
@@ -349,6 +354,9 @@ def seeds_of(n: int | None, seed: int, seeds: Sequence[int] | None) -> list[int]
             raise InputError(f"{n} samples were asked for and {len(seeds)} seeds given; give one of the two")
         n = len(seeds)
     n = 1 if n is None else n
+    for name, given in (("n", n), ("seed", seed)):
+        if isinstance(given, bool) or not isinstance(given, int | np.integer):
+            raise InputError(f"{name} is {given!r}; it is a whole number")
     if n < 1:
         raise InputError(f"{n} samples were asked for; ask for 1 or more")
     return list(seeds) if seeds is not None else list(range(seed, seed + n))

@@ -179,10 +179,25 @@ def text_of(source: str | Path) -> str:
         return (resources.files("carrara") / "recipes" / f"{source}.yaml").read_text()
     path = Path(source)
     if path.is_file():
-        return path.read_text()
+        return text_in(path)
+    if path.is_dir():
+        raise RecipeError(
+            f"{path} is a folder, and a recipe is a YAML file. To train on the pictures in it, take a recipe and say where they "
+            f"are: carrara train fashion --set data.kind=folder --set data.path={path} --set data.size=32"
+        )
     raise RecipeError(
         f"there is no recipe {str(source)!r}: {nearest(str(source), names())}; or give the path of a YAML file"
     )
+
+
+def text_in(path: Path) -> str:
+    """The YAML text of a file. Raises RecipeError where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{path} is not UTF-8 text at byte {error.start}, so it is no recipe; a recipe is a YAML file"
+        ) from error
 
 
 def parse(text: str, source: str) -> dict[str, Any]:
@@ -359,7 +374,7 @@ def _sentence(section: str, target: Callable[..., Any], error: ValidationError) 
     if first["type"] == "extra_forbidden":
         return f"{path} is an unknown key: {nearest(str(first['loc'][0]), _keys(target, section))}"
     if first["type"] == "missing":
-        return f"{path} is missing; {target.__name__} cannot be made without it"
+        return f"{path} is missing; {target.__name__} cannot be made without it: give it, as in {path}=…"
     wanted = first["msg"][0].lower() + first["msg"][1:]
     return f"{path} is {first['input']!r}: {wanted}"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,7 +37,7 @@ class Sampling:
     steps: int = 20
     """Steps of the grid, at least 1."""
     times: Mapping[str, Any] = field(default_factory=lambda: {"kind": "uniform"})
-    """The grid: its kind and options, see carrara.times; or {"kind": "tuned"}, found for the model, see carrara.grids."""
+    """The grid: its kind, or kind and options, see carrara.times; or {"kind": "tuned"}, found for the model, see carrara.grids."""
     guidance_scale: float = 1.0
     """1: no guidance; 0: the null condition; above 1: beyond the condition."""
     guidance_interval: tuple[float, float] = (0.0, 1.0)
@@ -54,8 +56,12 @@ class Sampling:
             if name not in own:
                 allowed = nearest(name, own) if own else "it takes none"
                 raise InputError(f"the sampler {self.sampler!r} has no option {name!r}: {allowed}")
-        if self.steps < 1:
-            raise InputError(f"{self.steps} sampling steps were asked for; at least 1 is needed")
+        if isinstance(self.times, str):
+            object.__setattr__(self, "times", {"kind": self.times})
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int | np.integer) or self.steps < 1:
+            raise InputError(f"{self.steps!r} sampling steps were asked for; at least 1 is needed, a whole number")
+        if isinstance(self.guidance_scale, str) or not math.isfinite(self.guidance_scale):
+            raise InputError(f"guidance_scale is {self.guidance_scale!r}; it is a number: 1 is no guidance, 3 strong")
         check_threshold(self.threshold)
 
     def entry(self) -> Sampler:
@@ -106,6 +112,12 @@ class Sampling:
 
     def check(self, denoiser: Denoiser, condition: Condition) -> None:
         """Raises InputError where this denoiser cannot be walked with this condition, before anything is computed."""
+        only = getattr(denoiser, "samplers", None)
+        if only is not None and self.sampler in SAMPLERS and self.sampler not in only:
+            raise InputError(
+                f"the sampler {self.sampler!r} does not show tokens in the one order that this model knows; "
+                f"choose {' or '.join(only)}"
+            )
         self.entry().check(self.sampler, denoiser.process)
         self.check_times(denoiser.process.schedule)
         self.guide(denoiser, condition.null(1))
@@ -118,6 +130,16 @@ class Sampling:
     def path(self, schedule: Schedule, edit: Edit | Between | None = None) -> Tensor:
         """The times that are walked, float64, falling to 0: the whole grid, or its end where a start is changed."""
         times = self.grid(schedule)
+        if (
+            isinstance(edit, Edit)
+            and edit.made is None
+            and edit.strength < 1
+            and walked(self.steps, edit.strength) == self.steps
+        ):
+            raise InputError(
+                f"with a strength of {edit.strength:g}, {self.steps} of {self.steps} steps are walked, and nothing is left of the "
+                "start; give more steps, or a mask that says what is made"
+            )
         return times if edit is None else edit.path(times)
 
     def begin(self, process: Any, shape: Sequence[int], rng: Streams, edit: Edit | Between | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from carrara.errors import DamagedFile, InputError
+from carrara.errors import DamagedFile, InputError, NoRoom
 
 
 def sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -24,8 +25,14 @@ def sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Writes the tensors, on the CPU, contiguous, none sharing another's memory."""
-    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    """Writes the tensors, on the CPU, contiguous, none sharing another's memory. Raises NoRoom where the disk is full."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        # Its errors have no number but the one in their text.
+        if any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            raise NoRoom(path) from error
+        raise
 
 
 def load(path: Path) -> dict[str, Tensor]:

@@ -149,8 +149,10 @@ class AutoregressiveDenoiser(OneOrderDenoiser):
     """A causal network, which says of each token what it is given those before: p(x0) = Π p(x_i | x_<i).
 
     It is masked diffusion with one order of showing, from left to right: so `left_to_right` draws from it exactly. Other samplers
-    show it tokens in an order that it was not trained for.
+    of carrara's show it tokens in an order that it was not trained for, and are refused.
     """
+
+    samplers: ClassVar[tuple[str, ...]] = ("left_to_right",)
 
     def __init__(self, network: nn.Module, process: Masked) -> None:
         """Raises InputError where the network says of itself that it is not causal, or that it goes by a plan."""

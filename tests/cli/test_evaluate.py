@@ -334,3 +334,14 @@ def test_what_was_kept_is_never_lost(here: Path) -> None:
     assert json.loads((here / "figures.json").read_text()) == entries
     path = keep(here, {**entries[0], "a": 9, "b": 4})
     assert json.loads(path.read_text()) == [entries[1], entries[2], {**entries[0], "a": 9, "b": 4}]
+
+
+def test_more_samples_than_there_are_held_out_pictures_are_told_of_first(
+    carrara: Run, model: Path, here: Path
+) -> None:
+    shutil.copytree(model, here / "mine")
+    done = carrara("evaluate", "mine", "-n", 361, "--metrics", "neighbours", "--steps", 1, "--batch", 361, "--json")
+    said = "n is 361, and digits holds out 360 pictures"
+    assert done.code == 0 and done.err.startswith(f"carrara: {said}") and done.json["warnings"][0].startswith(said)
+    within = carrara("evaluate", "mine", "-n", 8, "--metrics", "neighbours", "--steps", 1)
+    assert within.code == 0 and not within.err

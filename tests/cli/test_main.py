@@ -122,6 +122,7 @@ carrara sample --times
 carrara sample --top-k
 carrara sample --top-p
 carrara sample PATH
+carrara train --from
 carrara train --help -h
 carrara train --images
 carrara train --json

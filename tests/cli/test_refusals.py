@@ -24,6 +24,8 @@ TRAINING = {
         "train digits --set network.width=wide",
         "network.width is 'wide': input should be a valid integer",
     ),
+    "a folder of pictures": ("train folder", "carrara train fashion --set data.kind=folder --set data.path=folder"),
+    "what is no text": ("train latin.yaml", "latin.yaml is not UTF-8 text at byte 7, so it is no recipe"),
     "no YAML": ("train digits --set network.width=[", "not valid YAML"),
     "no change": ("train digits --set network.width", "--set 'network.width' is not of the form section.key=value"),
     "an empty folder": ("train folder.yaml", "empty"),
@@ -89,6 +91,12 @@ SAMPLING = {
     "an unknown label": ("sample MODEL --label 10", "no class '10'"),
     "more labels than samples": ("sample MODEL -n 1 --label 1,2", "2 labels were given for 1 samples"),
     "a label without classes": ("sample DISCRETE --label 1", "unconditional"),
+    "guidance of no number": ("sample MODEL --guidance-scale nan", "guidance_scale is nan; it is a number"),
+    "endless guidance": ("sample MODEL --guidance-scale inf", "guidance_scale is inf; it is a number"),
+    "a run that is not finished": (
+        "sample unfinished",
+        "unfinished is a run that is not finished, and has no model yet",
+    ),
     "guidance without classes": ("sample DISCRETE --guidance-scale 2", "guidance_scale 2 needs a conditional model"),
     "an output that exists": ("sample MODEL --out taken.png", "--out taken.png exists"),
     "a folder that is not empty": ("sample MODEL --out folder", "--out folder exists and is not empty"),
@@ -119,7 +127,10 @@ MEASURING = {
 
 REST = {
     "unknown data": ("data digts", "no recipe or dataset 'digts': did you mean 'digits'?"),
-    "data without its path": ("data folder --set size=8", "data.path is missing"),
+    "data without its path": (
+        "data folder --set size=8",
+        "data.path is missing; folder cannot be made without it: give it, as in data.path=…",
+    ),
     "an empty folder": ("data empty --set size=8", "empty"),
     "an unknown option": ("data digits --set size=8", "data.size is an unknown key"),
     "examples that exist": ("data digits --out taken.png", "--out taken.png exists"),
@@ -147,6 +158,9 @@ def place(here: Path) -> Path:
     (here / "empty").mkdir()
     (here / "folder.yaml").write_text("data: {kind: folder, path: empty, size: 8}")
     (here / "gone.yaml").write_text("data: {kind: folder, path: gone, size: 8}")
+    (here / "latin.yaml").write_bytes("name: d\u00fcne".encode("latin-1"))
+    (here / "unfinished").mkdir()
+    (here / "unfinished" / "run.json").write_text("{}")
     (here / "eps.yaml").write_text(
         "data: {kind: digits}\nschedule: {kind: linear_beta, zero_terminal: true}\nprediction: {kind: eps}"
     )
@@ -198,3 +212,13 @@ def test_damaged_weights_are_named(carrara: Run, here: Path, model: Path) -> Non
     done = carrara("sample", "mine", "--json")
     assert done.code == 1 and done.json["exit_code"] == 1
     assert "mine/network.safetensors is damaged" in done.err
+
+
+def test_figures_that_cannot_be_added_to_are_told_before_anything_is_measured(
+    carrara: Run, here: Path, model: Path
+) -> None:
+    shutil.copytree(model, here / "mine")
+    (here / "mine" / "figures.json").write_text("x")
+    done = carrara("evaluate", "mine", "-n", 8, "--metrics", "neighbours")
+    assert done.code == 1 and "mine/figures.json is not readable as JSON" in done.err and "Move it away" in done.err
+    assert "sampling" not in done.out and (here / "mine" / "figures.json").read_text() == "x"

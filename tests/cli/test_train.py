@@ -16,6 +16,7 @@ import pytest
 
 from carrara.native.common import usable
 from carrara.training.computing import Computing
+from carrara.training.trainable import Diffusion
 
 Run = Callable[..., Any]
 
@@ -143,3 +144,22 @@ def test_threads_are_the_cores_unless_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     threads.use_cores()
     assert asked == [6, 1]
+
+
+def test_where_held_out_data_was_known_better_it_is_said(
+    carrara: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"saved=best": "saved       the averaged", "saved=last": "best        after 192 images"}
+    for number, (change, said) in enumerate(told.items()):
+        losses = iter([2.0, 2.0, 1.0, 1.0, 1.5, 1.5])
+        monkeypatch.setattr(Diffusion, "heldout", lambda self, losses=losses: {"heldout_loss": next(losses)})
+        words = ("--images", 256, "--out", f"run{number}", *tiny, "--set", "training.previews=3")
+        done = carrara("train", "digits", *words, "--set", f"training.{change}")
+        (line,) = (line for line in done.out.splitlines() if line.startswith(("saved", "best")))
+        assert done.code == 0 and line.startswith(said) and "when the held-out loss was least (1.0000)" in line
+    again = carrara("train", "digits", *words, "--set", "training.saved=last", "--json")
+    assert again.lines[-1]["best"] == {"images": 192, "heldout_loss": 1.0, "heldout_loss_ema": 1.0}
+
+
+def test_where_it_has_not_risen_nothing_is_said(trained: tuple[Path, Any]) -> None:
+    assert not re.search("^(best|saved) ", trained[1].out, re.M)

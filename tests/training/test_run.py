@@ -2,7 +2,9 @@
 
 import json
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from small import BATCH, differing, images_on_disk, metrics, opened, recipe, sta
 
 import carrara
 from carrara.errors import InputError, NonFinite
+from carrara.training import run as run_module
 from carrara.training.budget import Asked
 from carrara.training.computing import Computing, candidates
 from carrara.training.run import Run, first_difference
@@ -188,3 +191,26 @@ def test_what_to_do_is_what_can_be_done(tmp_path: Path) -> None:
         changes = ["network.kind=small:Faulty", "network.fail_at=1", f"training.precision={precision}"]
         with pytest.raises(NonFinite, match=said):
             trained(tmp_path / precision, changes=changes)
+
+
+def test_no_more_than_half_of_what_was_trained_is_unsaved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no more than `checkpoint_s` seconds of it; the first checkpoint comes after a twelfth of those."""
+    run = opened(tmp_path, changes=["training.checkpoint_s=60"])
+    begun = saved = 1000.0
+    kept = []
+    for now in range(1000, 1400):
+        monkeypatch.setattr(run_module.time, "monotonic", lambda now=now: float(now))
+        if run._unsaved_too_long(begun, saved):
+            kept.append(now - 1000)
+            saved = float(now)
+    assert kept[:5] == [6, 13, 27, 55, 111] and max(b - a for a, b in pairwise(kept)) == 61
+
+
+def test_a_disk_without_room_for_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    with pytest.raises(InputError, match=r"has 0 MB left, and this run's checkpoints take some \d+ MB; free some"):
+        opened(tmp_path / "run")
+    monkeypatch.undo()
+    assert trained(tmp_path / "run").finished
+    monkeypatch.setattr(run_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert opened(tmp_path / "run").finished, "one that was begun is not looked at again"

@@ -127,7 +127,7 @@ def _converted(network: nn.Module, example: Inputs) -> Any:
             reader = frontend.FrontEndManager().load_by_framework("pytorch")
             converted = reader.convert(reader.load(program))
         except Exception as error:  # Neither torch nor OpenVINO says what it raises for a network it does not know.
-            first = str(error).strip().partition("\n")[0]
+            first = str(error).strip().partition("\n")[0].partition("! For more")[0]
             raise InputError(f"OpenVINO cannot compute this network ({first}); use the backend torch") from error
     shapes = [openvino.PartialShape([-1, *given.shape[1:]]) for given in _given(example)]
     converted.reshape(dict(enumerate(shapes)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ from carrara.cli.voice import Voice
 from carrara.errors import InputError
 
 if TYPE_CHECKING:
+    from carrara.data import Dataset
     from carrara.model import Model
 
 SAMPLES = 1000
@@ -160,10 +162,11 @@ def evaluate(
     from carrara.cli.sample import described, planned, with_backend
     from carrara.cli.threads import in_words, use_cores
     from carrara.evaluation.evaluate import evaluate as measure
+    from carrara.evaluation.kept import evaluations
     from carrara.model import load
     from carrara.training.run import dataset_of
 
-    n = count_of(metrics) if n is None else n
+    chosen_n, n = n, count_of(metrics) if n is None else n
     if statistics is not None:
         fresh_file(statistics, "--write-statistics", ".npz", overwrite=False)
     threads, voice = use_cores(), Voice(as_json)
@@ -176,12 +179,14 @@ def evaluate(
         voice.say(line)
     with voice.busy("reading the data"):
         dataset = dataset_of(model.recipe)
-    warn(model, dataset.fingerprint, voice)
+    warned = [*warnings(model, dataset.fingerprint), *beyond(dataset, chosen_n)]
+    warn(warned)
+    evaluations(folder)  # What cannot be added to is told before anything is measured.
     files = {"reference": reference, "statistics": statistics, "clip": clip, "judge": judge}
     files = {option: value for option, value in files.items() if value is not None}
     with voice.counting() as report:
         found = measure(model, dataset, n, names(metrics), features, seed, report, **files, batch=batch, **asked)
-    kept_and_told(found, model, folder, statistics, warnings(model, dataset.fingerprint), voice)
+    kept_and_told(found, model, folder, statistics, warned, voice)
 
 
 def kept_and_told(
@@ -244,9 +249,20 @@ def warnings(model: Model, fingerprint: str) -> list[str]:
     ]
 
 
-def warn(model: Model, fingerprint: str, voice: Voice) -> None:
-    """Says it on stderr, before the work begins."""
-    for sentence in warnings(model, fingerprint):
+def beyond(dataset: Dataset, n: int | None) -> list[str]:
+    """What must be known where somebody has chosen more samples than their floor has pictures."""
+    held_out = len(dataset.heldout)
+    if n is None or n <= held_out or dataset.train.noun == "text":
+        return []
+    return [
+        f"n is {n}, and {dataset.name} holds out {held_out} pictures: what has a floor at the same n, as the Fréchet distance has, "
+        f"is measured of the first {held_out} samples"
+    ]
+
+
+def warn(sentences: Sequence[str]) -> None:
+    """Says them on stderr, before the work begins."""
+    for sentence in sentences:
         typer.echo(f"carrara: {sentence}", err=True)
 
 

@@ -94,6 +94,8 @@ class Shown:
     """bool (H, W)."""
     sizes: list[Size]
     """Width and height of each file, upright."""
+    anew: str = ""
+    """What is to be said of the mask besides."""
 
     @property
     def count(self) -> int:
@@ -126,7 +128,9 @@ class Shown:
         lines = [f"start       {self.path}: {what}" + (f", {resized} to {side}×{side}" if changed else "")]
         if self.made is not None:
             share = 100 * float(self.made.float().mean())
-            lines.append(f"mask        {self.mask_path}: {share:.0f} % of the pixels are made, the others kept")
+            lines.append(
+                f"mask        {self.mask_path}: {share:.0f} % of the pixels are made, the others kept{self.anew}"
+            )
         return lines
 
 
@@ -175,7 +179,21 @@ def read_pictures(model: Model, start: str | None, strength: float | None, mask:
 
     sizes = [size for _, size in read]
     made = None if mask is None else mask_of(mask, fit, sizes)
-    return Shown(path, mask, strength, files, torch.stack([media for media, _ in read]), made, sizes)
+    media = torch.stack([media for media, _ in read])
+    return Shown(
+        path, mask, strength, files, media, made, sizes, "" if made is None else anew(model, media[:1], made)
+    )
+
+
+def anew(model: Model, picture: Tensor, made: Tensor) -> str:
+    """What is to be added where the model's words, or places of latents, stand for more pixels than are to be made; else ""."""
+    _, places = model.codec.start(picture, made, model.shape, 1)
+    assert places is not None, "a codec that is given a mask says what is made"
+    share = float(places.float().mean())
+    if share <= float(made.float().mean()):
+        return ""
+    left = "so nothing is kept" if share == 1 else f"{100 * share:.0f} % of them"
+    return f"; what stands for several pixels is made whole, {left}"
 
 
 def fit_of(model: Model) -> Fit:

@@ -70,13 +70,14 @@ def study(
     found, values = medium.study(chosen[0], noun), chosen[1]
     plan = medium.planned(found, model, dataset, folder, n, values, seed=seed, batch=batch, **asked)
     introduce(plan, path, in_words(threads), voice)
-    warn(model, dataset.fingerprint, voice)
+    warned = warnings(model, dataset.fingerprint)
+    warn(warned)
     state: State = ctx.obj
     state.goes_on = True
     result, written, page = work(plan, medium, folder, voice)
     show(plan.study, medium, result, voice)
     voice.say(f"written     {written} and {page}")
-    voice.tell(**result, warnings=warnings(model, dataset.fingerprint), figures=written, report=page)
+    voice.tell(**result, warnings=warned, figures=written, report=page)
 
 
 def introduce(plan: Any, path: Path, threads: str, voice: Voice) -> None:

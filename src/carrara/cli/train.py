@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from carrara.training.run import Run
 
 MINUTES = 5.0
+NOTICED = 0.01
+"""The share by which a held-out loss must have risen to be spoken of."""
 
 RecipeName = Annotated[
     str,
@@ -35,6 +38,10 @@ Minutes = Annotated[
     ),
 ]
 Teacher = Annotated[Path | None, typer.Option("--teacher", help="The run or model that a distillation learns from.")]
+Start = Annotated[
+    Path | None,
+    typer.Option("--from", help="The run or model whose weights to begin with, such as one of more pictures."),
+]
 Images = Annotated[int | None, typer.Option("--images", help="How many images to train on, in place of --minutes.")]
 RunFolder = Annotated[Path | None, typer.Option("--out", help="The run folder.  [default: runs/NAME]")]
 RecipeSeed = Annotated[int | None, typer.Option("--seed", help="The run's seed, in place of the recipe's.")]
@@ -49,6 +56,7 @@ def train(
     changes: Changes = None,
     seed: RecipeSeed = None,
     teacher: Teacher = None,
+    start: Start = None,
     as_json: Json = False,
 ) -> None:
     """Train a recipe into a run folder, or go on with the run in it.
@@ -62,6 +70,7 @@ def train(
         threads = use_cores()
         keep_memory()
         changed = [*(changes or []), *([] if seed is None else [f"seed={seed}"])]
+        changed += [] if start is None else [f"training.start={json.dumps(str(start))}"]
         run = opened(recipe, changed, teacher, out, minutes, images)
     introduce(run, threads, voice)
     if not complete(run):
@@ -127,6 +136,8 @@ def introduce(run: Run, threads: int, voice: Voice) -> None:
     split = f"{len(data.train):,} to train on, {len(data.heldout):,} held out"
     voice.say(f"data        {data.name}: {split}, {made_by(data.shape).extent(data)}")
     voice.say(f"network     {model.parameters:,} parameters")
+    if run.settings.start is not None:
+        voice.say(f"begins with {run.settings.start}")
     voice.say(f"computing   {in_words(threads)}{together}, {run.trainable.computing}")
     voice.say(f"folder      {run.folder} ({standing(run)})")
 
@@ -173,6 +184,8 @@ def conclude(run: Run, voice: Voice) -> None:
 
     measured = "".join(f"; {figure}" for figure in heldout(run.figures))
     voice.say(f"complete    {run.learner.images:,} {examples(run)} in {duration(run.seconds)}{measured}")
+    for line in best(run):
+        voice.say(line)
     voice.say(f"model       {run.folder / MODEL}")
     report = written_report(run.folder, voice)
     words = KINDS[kind_of(run.folder)].after
@@ -185,10 +198,26 @@ def conclude(run: Run, voice: Voice) -> None:
         images=run.learner.images,
         seconds=round(run.seconds, 1),
         **run.figures,
+        best=run.best,
         model=run.folder / MODEL,
         report=report,
         next=after,
     )
+
+
+def best(run: Run) -> Iterator[str]:
+    """What is to be said where the held-out loss was less on the way than at the end."""
+    from carrara.cli.training import examples
+    from carrara.training.run import HELDOUT
+
+    if not run.best or run.best["images"] == run.learner.images:
+        return
+    least, last = run.best[HELDOUT], run.figures[HELDOUT]
+    when = f"after {run.best['images']:,} {examples(run)}, when the held-out loss was least ({least:.4f})"
+    if run.settings.saved == "best":
+        yield f"saved       the averaged weights {when}"
+    elif last - least > NOTICED * abs(least):
+        yield f"best        {when}: since then training data is learnt by heart. A run with training.saved=best keeps the best"
 
 
 def heldout(figures: Mapping[str, float]) -> Iterator[str]:

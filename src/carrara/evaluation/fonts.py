@@ -16,8 +16,14 @@ CHINESE = (
     "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei", "Droid Sans Fallback", "Arial Unicode MS",
 )  # fmt: skip
 """Families that have Chinese letters, the ones that are looked for first in front."""
-_FIRST = "\u2e80"
-"""From here on letters are Chinese, Japanese and Korean, and matplotlib's font has none."""
+_LETTERS = (
+    ("\u2e80", "\u9fff"),
+    ("\uac00", "\ud7af"),
+    ("\uf900", "\ufaff"),
+    ("\uff00", "\uffef"),
+    ("\U00020000", "\U0003ffff"),
+)
+"""Between these letters are Chinese, Japanese and Korean, and matplotlib's font has none."""
 
 
 def font(text: str, size: int) -> ImageFont.FreeTypeFont:
@@ -27,7 +33,11 @@ def font(text: str, size: int) -> ImageFont.FreeTypeFont:
     """
     if text.replace("…", "").isascii():
         return cast(ImageFont.FreeTypeFont, ImageFont.load_default(size))
-    return ImageFont.truetype((_chinese() if max(text) >= _FIRST else None) or _dejavu(), size)
+    return ImageFont.truetype((_chinese() if _is_chinese(text) else None) or _dejavu(), size)
+
+
+def _is_chinese(text: str) -> bool:
+    return any(first <= letter <= last for letter in text for first, last in _LETTERS)
 
 
 def _dejavu() -> str:

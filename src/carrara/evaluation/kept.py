@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrara import files
+from carrara.errors import DamagedFile
 from carrara.evaluation import told
 from carrara.evaluation.metrics import of_samples
 from carrara.evaluation.settings import plain
@@ -28,11 +29,23 @@ def keep(folder: Path, figures: Mapping[str, Any]) -> Path:
     """
     path = folder / FIGURES
     with files.in_turn(folder):
-        known: list[dict[str, Any]] = files.read_json(path) if path.is_file() else []
+        known = evaluations(folder)
         same = [entry for entry in known if _key(entry) == _key(figures)]
         joined = {name: value for entry in same for name, value in entry.items()} | dict(figures)
         files.write_json(path, [*(entry for entry in known if entry not in same), joined])
     return path
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Those in the folder's figures.json, the newest last. Raises DamagedFile where they cannot be read."""
+    path = folder / FIGURES
+    try:
+        known: list[dict[str, Any]] = files.read_json(path) if path.is_file() else []
+    except DamagedFile as error:
+        raise DamagedFile(
+            f"{error}. Move it away, or put it back from a copy: new figures are added to it"
+        ) from error
+    return known
 
 
 def note(model: Model, folder: Path, figures: Mapping[str, Any]) -> None:

@@ -61,6 +61,11 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
+def exist(folder: Path) -> bool:
+    """Whether there is one, whole or damaged."""
+    return bool(_all(folder))
+
+
 def weights(path: Path, player: str, averaged: bool = True) -> Path:
     """The file of a player's weights in a checkpoint: its moving average, or its own."""
     return path / f"{player}.{'average' if averaged else 'weights'}.safetensors"

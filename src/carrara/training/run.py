@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,9 @@ from carrara import about, files
 from carrara.data import Dataset
 from carrara.data import load as load_data
 from carrara.errors import InputError, Interrupted, NonFinite
-from carrara.recipe import Recipe, check, parse
+from carrara.recipe import Recipe, check, parse, text_in
 from carrara.training import averages, checkpoints
+from carrara.training.beginning import begin
 from carrara.training.budget import Asked, Pace, due
 from carrara.training.computing import candidates, fastest, kept
 from carrara.training.learner import Learner, Record
@@ -30,6 +32,8 @@ BEST = "best"
 """The model folder of the least held-out loss so far, where that is what is to be saved."""
 HELDOUT = "heldout_loss_ema"
 LOG_STEPS = 16
+FIRST = 12
+"""The share of `checkpoint_s` after which there is a first checkpoint is one over this."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Run:
         self.settings.check_shared(self.world.size)
         self.trainable: Trainable = trainable_of(self.recipe, self.dataset, self.settings, self.world)
         self.model: Product = self.trainable.model
+        self.start = self._first_weights()
         self.learner = Learner(self.trainable, self.settings, recipe.seed, self.world)
         self.figures: dict[str, float] = {}
         self.best: dict[str, float] = {}
@@ -93,7 +98,7 @@ class Run:
 
     def _train(self, metrics: Metrics | None, ear: Ear) -> Iterator[Progress]:
         pace = Pace(self.settings.batch)
-        saved = time.monotonic()
+        begun = saved = time.monotonic()
         while not self.finished:
             try:
                 record = self.learner.step(self.budget)
@@ -111,7 +116,7 @@ class Run:
             if self._due(self.settings.previews):
                 self._event(metrics)
                 pace.skip()
-            if stop or time.monotonic() - saved > self.settings.checkpoint_s:
+            if stop or self._unsaved_too_long(begun, saved):
                 self.save()
                 saved = time.monotonic()
                 pace.skip()
@@ -122,6 +127,11 @@ class Run:
                     f"Stopped after {self.learner.images} images, and saved in {self.folder}.",
                 )
         self.save()
+
+    def _unsaved_too_long(self, begun: float, saved: float) -> bool:
+        """Whether a checkpoint is due, in a run that goes on since `begun` and was `saved` then."""
+        now, most = time.monotonic(), float(self.settings.checkpoint_s)
+        return now - saved > min(most, max(most / FIRST, (now - begun) / 2))
 
     def save(self) -> None:
         """Writes a checkpoint, if this is the process that writes.
@@ -161,6 +171,7 @@ class Run:
             "training_seconds": round(self.seconds),
             **self.trainable.computing.as_dict(),
             **self.trainable.facts,
+            **({"began_with": self.facts["start"]} if self.facts.get("start") else {}),
             **{key: self.facts[key] for key in ("date", "carrara", "commit", "torch", "processor", "threads")},
             **{key: round(value, 5) for key, value in self.figures.items()},
         }
@@ -177,8 +188,19 @@ class Run:
                 f"the codec that the recipe names is another than when the run in {self.folder} began; put its model back, "
                 "or choose another folder with --out"
             )
+        if self.start is not None and facts.get("start") != self.start:
+            raise InputError(
+                f"the model in {self.settings.start} has other weights than when the run in {self.folder} began with them; "
+                "put those back, or choose another folder with --out"
+            )
         self.trainable.computing = kept(facts)
         return facts
+
+    def _first_weights(self) -> str | None:
+        """The SHA-256 of the weights that the network begins with; None where none are given, or the run has gone on from them."""
+        if self.settings.start is None or checkpoints.exist(self.folder / CHECKPOINTS):
+            return None
+        return begin(self.model, self.recipe.sections, self.settings.start)
 
     def _facts(self, recipe: Recipe) -> dict[str, Any]:
         """What run.json holds; it is made, with the recipe beside it, when the run is new."""
@@ -194,10 +216,23 @@ class Run:
             **fastest(self.trainable, candidates(self.settings), self.settings.part).as_dict(),
             "data": self.dataset.fingerprint,
             "codec": identity(self.model),
+            "start": self.start,
         }
+        self._check_room()
         files.write(self.folder / RECIPE, recipe.to_yaml())
         files.write_json(path, facts)
         return facts
+
+    def _check_room(self) -> None:
+        """Raises InputError where the disk has no room for the checkpoints that stand there at once."""
+        count = sum(p.numel() for named in self.learner.parameters.values() for p in named.values())
+        # Weights, their average and two moments, float32.
+        needed, free = 16 * count * (self.settings.keep + 1), shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise InputError(
+                f"the disk of {self.folder} has {free / 1e6:,.0f} MB left, and this run's checkpoints take some "
+                f"{needed / 1e6:,.0f} MB; free some, choose another folder with --out, or a smaller training.keep"
+            )
 
     def _resume(self) -> None:
         """Goes on from the newest whole checkpoint, if there is one."""
@@ -306,7 +341,7 @@ def _check_folder(folder: Path, recipe: Recipe, asked: Asked) -> None:
                 f"{folder} exists and is not a run (it holds {others[0]}); choose another folder with --out"
             )
         return
-    begun = check(parse((folder / RECIPE).read_text(), str(folder / RECIPE)))
+    begun = check(parse(text_in(folder / RECIPE), str(folder / RECIPE)))
     if difference := first_difference(begun.as_dict(), recipe.as_dict()):
         raise InputError(f"{folder} holds a run of another recipe ({difference}); choose another folder with --out")
     if (folder / FACTS).is_file():

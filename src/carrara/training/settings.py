@@ -53,11 +53,13 @@ class Training:
     previews: int = 8
     """Sample pictures taken on the way."""
     checkpoint_s: float = 60.0
-    """Seconds between checkpoints."""
+    """Seconds between checkpoints, at most: the first comes after a twelfth, and so many that half of a run is never unsaved."""
     keep: int = 2
     """Checkpoints kept: the newest."""
     saved: Literal["last", "best"] = "last"
     """Which averaged weights the model is: those at the end, or those of the preview whose held-out loss was least."""
+    start: str | None = None
+    """The folder of a run or a model whose weights this one begins with; null: with weights drawn from the seed."""
     images: int | None = None
     """How long a run is where nobody says another length, in images; null: as the command has it, in minutes."""
 
