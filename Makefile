@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(os.cpu_count())')
 
-.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-emoji bench-encoders bench-fid-floor bench-fid-peers bench-phonemes bench-verse bench-maskgit bench-kernels bench-architecture docs data clean $(VENV)
+.PHONY: demo test test-slow check bench bench-demo bench-fashion bench-noise bench-likelihood bench-samplers bench-steps bench-quality bench-speed bench-distill bench-clip-emoji bench-emoji bench-encoders bench-fid-floor bench-fid-peers bench-phonemes bench-verse bench-maskgit bench-kernels bench-architecture bench-recipes docs data clean $(VENV)
 
 $(VENV): $(VENV)/.ready
 
@@ -75,6 +75,10 @@ $(FID_PEERS): $(VENV)/.ready
 # First the rates of all candidates, which need the idle machine, then two minutes of training for each; stopped, it goes on.
 bench-architecture: $(VENV) data
 	$(BIN)/python -m benchmarks.architecture $(FLAGS)
+
+# The recipes that no other benchmark trains, three minutes each; stopped, it goes on.
+bench-recipes: $(VENV) data
+	$(BIN)/python -m benchmarks.shipped $(FLAGS)
 
 # Needs runs/fashion, which bench-fashion makes. About 25,000 pictures through InceptionV3, an hour and a half, and those of
 # bench-fid-peers; stopped, it goes on.
