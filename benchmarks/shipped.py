@@ -1,8 +1,8 @@
 """Every recipe that no other benchmark trains, for a few minutes each, as a user would: `make bench-recipes`.
 
-None is at its best after so short a time; what is shown is that each learns, and where it stands: pictures by their Fréchet distance
-beside floor and ceiling, texts by a bound of the bits a character of held-out text takes beside what each token takes alone, the
-autoencoder by what comes back.
+None is at its best after so short a time; what is shown is that each learns, and where it stands: pictures by their Fréchet
+distance beside floor and ceiling, texts by a bound of the bits a character of held-out text takes beside what each token takes
+alone, the autoencoder by what comes back.
 """
 
 from __future__ import annotations

@@ -69,3 +69,17 @@ def test_threads_look_for_work_longer_where_nobody_else_works(
         found = {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if name in os.environ}
         assert found == {**expected, **given}
         monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000\n", 8), ("150000 100000\n", 2), ("50000 100000\n", 1), ("1600000 100000\n", 8), ("", 8), (None, 8)],
+)
+def test_a_container_has_no_more_cores_than_it_has_the_time_of(
+    quota: str | None, cores: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if quota is not None:
+        (tmp_path / "quota").write_text(quota)
+    monkeypatch.setattr(threads, "QUOTA", tmp_path / "quota")
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(8)))
+    assert threads.cores() == cores

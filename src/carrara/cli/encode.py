@@ -33,18 +33,18 @@ def encode(ctx: typer.Context, what: What, changes: Changes = None, as_json: Jso
 
     The same command goes on where it was stopped. Training does the same by itself where it has not been done.
     """
-    from carrara.cli.threads import use_cores
+    from carrara.cli.threads import in_words, use_cores
     from carrara.codecs.encoded import encoded, mirrored, place_of
     from carrara.training.run import dataset_of
 
-    use_cores()
-    voice = Voice(as_json)
+    threads, voice = use_cores(), Voice(as_json)
     recipe, codec = meant(what, changes or [])
     with voice.busy("reading the data"):
         dataset = dataset_of(recipe)
         codec = checked(codec, dataset)
         place = place_of(dataset, codec)
     there = place.is_dir()
+    voice.say(f"computing   {in_words(threads)}")
     state: State = ctx.obj
     state.goes_on = True
     with voice.counting() as report:
@@ -63,6 +63,7 @@ def encode(ctx: typer.Context, what: What, changes: Changes = None, as_json: Jso
         heldout=len(heldout),
         folder=place,
         found=there,
+        threads=threads,
     )
 
 

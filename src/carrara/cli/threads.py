@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ ALONE, BESIDE = "10000", "1000"
 sooner it goes on, and the longer it keeps others from theirs: OpenMP's own hundreds of thousands slow a small network beside
 another busy process down by an order of magnitude, 10,000 to two thirds, and alone a thousand cost a fifth."""
 LOAD = Path("/proc/loadavg")
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of all cores together in each period, and the period; "max" where there is no limit (cgroup v2)."""
 
 MALLOC = {-3: 1 << 25, -1: (1 << 31) - 1, -2: 1 << 26}
 """M_MMAP_THRESHOLD at the most that glibc allows, M_TRIM_THRESHOLD, M_TOP_PAD (mallopt(3)), bytes."""
@@ -56,10 +59,18 @@ def keep_memory() -> bool:
 
 
 def cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """The cores that this process may run on, and in a container no more than it has the time of."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(there, quota() or there)
+
+
+def quota() -> int | None:
+    """The cores whose time a container is given, rounded up; None where there is no limit, or none can be seen."""
+    try:
+        given, period = QUOTA.read_text().split()
+        return max(1, math.ceil(int(given) / int(period)))
+    except (OSError, ValueError):
+        return None
 
 
 def in_words(threads: int) -> str:
