@@ -67,7 +67,8 @@ RECIPES: Mapping[str, Pictures | Texts | Autoencoder] = {
     "kl-fashion": Autoencoder(),
     "fashion-latent": Pictures(("--set", f"codec.model={RUNS / 'kl-fashion'}")),
     "fashion-dit": Pictures(),
-    "ddpm-fashion": Pictures(sampling=("--steps", "50")),
+    # Its previews, of 250 steps, would take most of the time.
+    "ddpm-fashion": Pictures(("--set", "training.previews=1"), ("--steps", "50")),
     "iddpm-fashion": Pictures(),
     "gloss": Texts(),
     "chinese": Texts(),

@@ -20,7 +20,7 @@ from carrara.codecs.base import Codec, Kept, begun, learnt_of
 from carrara.conditions.base import Condition
 from carrara.denoisers import GaussianDenoiser
 from carrara.editing import Edit
-from carrara.errors import InputError
+from carrara.errors import DamagedFile, InputError
 from carrara.filling import pays
 from carrara.grids import Grids
 from carrara.guidance import parted
@@ -290,7 +290,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     Nothing is ever fetched: what is not on the disk raises InputError; what is damaged raises DamagedFile, by name.
     """
     folder = model_folder(path)
-    files.check_folder(folder)
+    _check_whole(folder)
     about = files.read_json(folder / DESCRIPTION)
     check_kind(about, folder, DIFFUSION)
     recipe = check(about["recipe"])
@@ -303,6 +303,18 @@ def load(path: str | Path, device: str | torch.device = "cpu", backend: str = TO
     model.facts, model.grids = about["facts"], Grids(folder)
     model.use(backend)
     return model
+
+
+def _check_whole(folder: Path) -> None:
+    """Raises DamagedFile, by name, and says what to do where the run that wrote the folder still has its checkpoints."""
+    try:
+        files.check_folder(folder)
+    except DamagedFile as error:
+        if not (folder.parent / "checkpoints").is_dir():
+            raise
+        raise DamagedFile(
+            f"{error}. Its run has checkpoints: remove {folder}, and the carrara train command that made it writes it again"
+        ) from error
 
 
 def _restored(part: Any, folder: Path) -> Any:

@@ -222,3 +222,17 @@ def test_figures_that_cannot_be_added_to_are_told_before_anything_is_measured(
     done = carrara("evaluate", "mine", "-n", 8, "--metrics", "neighbours")
     assert done.code == 1 and "mine/figures.json is not readable as JSON" in done.err and "Move it away" in done.err
     assert "sampling" not in done.out and (here / "mine" / "figures.json").read_text() == "x"
+
+
+def test_a_damaged_model_of_a_run_is_written_again(carrara: Run, here: Path, model: Path, tiny: list[str]) -> None:
+    shutil.copytree(model, here / "mine")
+    weights = here / "mine" / "model" / "network.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(b"")
+    done = carrara("sample", "mine")
+    assert (
+        done.code == 1 and "remove mine/model, and the carrara train command that made it writes it again" in done.err
+    )
+    shutil.rmtree(here / "mine" / "model")
+    assert carrara("train", "digits", "--images", 256, "--out", "mine", *tiny).code == 0
+    assert weights.read_bytes() == before
