@@ -76,9 +76,16 @@ def test_a_last_that_is_best_is_saved(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_nan_is_never_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = iter([3.0, 3.0, *[float("nan")] * 8])
-    monkeypatch.setattr(Diffusion, "heldout", lambda self: {"heldout_loss": next(told)})
-    assert trained(tmp_path, changes=CHANGES).best["images"] == 2 * BATCH
+    nan = float("nan")
+    for number, (losses, best) in enumerate(
+        {(3.0, *[nan] * 4): 1, (nan, nan, 3.0, nan, 4.0): 3, (nan,) * 5: None}.items()
+    ):
+        told = iter([loss for loss in losses for _ in range(2)])
+        monkeypatch.setattr(Diffusion, "heldout", lambda self, told=told: {"heldout_loss": next(told)})
+        run = trained(tmp_path / str(number), changes=CHANGES)
+        assert run.best.get("images") == (None if best is None else 2 * BATCH * best)
+        seen = carrara.load(tmp_path / str(number)).facts["training_images_seen"]
+        assert seen == (10 if best is None else 2 * best) * BATCH
 
 
 def test_a_run_cut_anywhere_saves_the_same_best(tmp_path: Path) -> None:

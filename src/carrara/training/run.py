@@ -68,7 +68,7 @@ class Run:
         self.learner = Learner(self.trainable, self.settings, recipe.seed, self.world)
         self.figures: dict[str, float] = {}
         self.best: dict[str, float] = {}
-        """The figures whose held-out loss was least, by averaged weights, and the `images` seen then; empty before the first."""
+        """The figures whose held-out loss was least, by averaged weights, and the `images` seen then; empty before."""
         self.seconds = 0.0
         self._sum = {"loss": 0.0, "grad_norm": 0.0, "steps": 0}
         self.facts = self._begin(recipe)
@@ -148,7 +148,7 @@ class Run:
         """Writes the model folder, from the averaged weights: the last ones, or the best, as the recipe has it."""
         if not self.world.first:
             return
-        if self.settings.saved == "best" and self.best["images"] < self.learner.images:
+        if self.settings.saved == "best" and self.best.get("images", self.learner.images) < self.learner.images:
             files.copy_folder(self.folder / BEST, self.folder / MODEL)
             return
         with self.learner.averaged():
@@ -298,7 +298,8 @@ class Run:
 
     def _keep_best(self) -> None:
         """Remembers these figures, and keeps the averaged weights if so asked, where no held-out loss was less."""
-        if self.best and not self.figures[HELDOUT] < self.best[HELDOUT]:
+        loss = self.figures.get(HELDOUT, math.nan)
+        if not loss < self.best.get(HELDOUT, math.inf):
             return
         self.best = {"images": self.learner.images, **self.figures}
         if self.settings.saved == "best" and self.world.first:
