@@ -166,7 +166,7 @@ def evaluate(
     from carrara.model import load
     from carrara.training.run import dataset_of
 
-    chosen_n, n = n, count_of(metrics) if n is None else n
+    told, n = n, count_of(metrics) if n is None else n
     if statistics is not None:
         fresh_file(statistics, "--write-statistics", ".npz", overwrite=False)
     threads, voice = use_cores(), Voice(as_json)
@@ -179,11 +179,10 @@ def evaluate(
         voice.say(line)
     with voice.busy("reading the data"):
         dataset = dataset_of(model.recipe)
-    warned = [*warnings(model, dataset.fingerprint), *beyond(dataset, chosen_n)]
+    warned = [*warnings(model, dataset.fingerprint), *beyond(dataset, told)]
     warn(warned)
     evaluations(folder)  # What cannot be added to is told before anything is measured.
-    files = {"reference": reference, "statistics": statistics, "clip": clip, "judge": judge}
-    files = {option: value for option, value in files.items() if value is not None}
+    files = given(reference=reference, statistics=statistics, clip=clip, judge=judge)
     with voice.counting() as report:
         found = measure(model, dataset, n, names(metrics), features, seed, report, **files, batch=batch, **asked)
     kept_and_told(found, model, folder, statistics, warned, voice)
@@ -215,6 +214,11 @@ def unfit(backend: str, reference: Path | None, statistics: Path | None, clip: P
     for option, value in (("--reference", reference), ("--write-statistics", statistics), ("--clip", clip)):
         if value is not None:
             raise InputError(f"a study measures many sets of samples against training pictures; leave {option} out")
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Those that have a value."""
+    return {option: value for option, value in options.items() if value is not None}
 
 
 def names(metrics: str | None) -> list[str] | None:
