@@ -17,7 +17,7 @@ from carrara.samplers import SAMPLERS
 from carrara.sampling import Sampling
 from carrara.schedules import Flow, MaskCosine, Schedule
 from carrara.token_likelihood import token_bound, token_log_likelihood
-from carrara.tokens import TOKEN_WEIGHTS, AutoregressiveDenoiser, MaskedDenoiser
+from carrara.tokens import TOKEN_WEIGHTS, AutoregressiveDenoiser, MaskedDenoiser, autoregressive
 
 K = 5
 HALF = torch.tensor(0.5, dtype=F64)
@@ -227,9 +227,10 @@ def test_a_table_denoiser_is_a_denoiser_of_its_process() -> None:
 @pytest.mark.parametrize("sampler", sorted(name for name in SAMPLERS if name != "left_to_right"))
 def test_samplers_of_another_order_are_refused(sampler: str) -> None:
     """They would draw, of a model that was never shown tokens so."""
-    denoiser = AutoregressiveDenoiser(Reader(), Masked(Flow(), K))
+    denoiser = autoregressive(Reader(), K)
     with pytest.raises(
-        InputError, match=f"^the sampler '{sampler}' does not show tokens in the one order .* left_to_right$"
+        InputError,
+        match=f"^the sampler '{sampler}' walks .* makes tokens in their order; choose one of left_to_right$",
     ):
         Sampling(sampler, 4).check(denoiser, NoCondition())
     Sampling("left_to_right", 4).check(denoiser, NoCondition())

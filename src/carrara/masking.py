@@ -19,7 +19,7 @@ from torch import Tensor
 
 from carrara.beliefs import Tokens
 from carrara.errors import InputError
-from carrara.processes import TOKENS, like
+from carrara.processes import ORDERED, TOKENS, like
 from carrara.rng import Streams
 from carrara.schedules import SURVIVALS, Schedule
 
@@ -128,6 +128,12 @@ class Masked:
     def level(self, t: Tensor) -> Tensor:
         """sigma(t): the share that is hidden, from 0 to 1."""
         return self.schedule.sigma(t)
+
+
+class InOrder(Masked):
+    """The same for a model that knows tokens in their order alone: it is drawn from in no other."""
+
+    made_of = ORDERED
 
 
 def _each(share: Tensor, x: Tensor) -> Tensor:

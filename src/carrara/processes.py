@@ -24,7 +24,7 @@ from carrara.schedules import Level, Schedule
 
 B = TypeVar("B", bound=Belief, contravariant=True)
 
-NUMBERS, TOKENS, PLANNED = "numbers", "tokens", "tokens by a plan"
+NUMBERS, TOKENS, ORDERED, PLANNED = "numbers", "tokens", "tokens in their order", "tokens by a plan"
 """What x0 may be made of."""
 
 
@@ -36,7 +36,7 @@ class Process(Protocol, Generic[B]):
 
     @property
     def made_of(self) -> str:
-        """What x0 is made of: NUMBERS or TOKENS, or PLANNED, where tokens show in an order that is always the same."""
+        """What x0 is made of: NUMBERS or TOKENS; ORDERED or PLANNED, where a model knows one order or plan of showing them."""
         ...
 
     def prior(self, shape: Sequence[int], rng: Streams) -> Tensor:

@@ -21,7 +21,7 @@ from carrara.filling import Filled
 from carrara.grids import check_tunable, given
 from carrara.guidance import guided
 from carrara.plugins import find
-from carrara.processes import NUMBERS, PLANNED, TOKENS
+from carrara.processes import NUMBERS, ORDERED, PLANNED, TOKENS
 from carrara.rng import Streams
 from carrara.samplers import SAMPLERS, Sampler, Step, over
 from carrara.schedules import Schedule
@@ -67,7 +67,11 @@ class Sampling:
     def entry(self) -> Sampler:
         """The sampler. Raises InputError for an unknown name, with the nearest spelling."""
         found = find("sampler", self.sampler, SAMPLERS)
-        return found if isinstance(found, Sampler) else Sampler(found, order=1, made_of=(NUMBERS, TOKENS, PLANNED))
+        return (
+            found
+            if isinstance(found, Sampler)
+            else Sampler(found, order=1, made_of=(NUMBERS, TOKENS, ORDERED, PLANNED))
+        )
 
     def changed(self, **changes: Any) -> Sampling:
         """These settings with those that are not None put in their place.
@@ -112,12 +116,6 @@ class Sampling:
 
     def check(self, denoiser: Denoiser, condition: Condition) -> None:
         """Raises InputError where this denoiser cannot be walked with this condition, before anything is computed."""
-        only = getattr(denoiser, "samplers", None)
-        if only is not None and self.sampler in SAMPLERS and self.sampler not in only:
-            raise InputError(
-                f"the sampler {self.sampler!r} does not show tokens in the one order that this model knows; "
-                f"choose {' or '.join(only)}"
-            )
         self.entry().check(self.sampler, denoiser.process)
         self.check_times(denoiser.process.schedule)
         self.guide(denoiser, condition.null(1))

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from carrara.beliefs import Tokens
 from carrara.denoisers import Cond, Following, Network, Reading
 from carrara.errors import InputError, RecipeError, nearest
-from carrara.masking import Masked
+from carrara.masking import InOrder, Masked
 from carrara.planning import Planned
 from carrara.processes import like
 from carrara.rng import Streams
@@ -149,10 +149,8 @@ class AutoregressiveDenoiser(OneOrderDenoiser):
     """A causal network, which says of each token what it is given those before: p(x0) = Π p(x_i | x_<i).
 
     It is masked diffusion with one order of showing, from left to right: so `left_to_right` draws from it exactly. Other samplers
-    of carrara's show it tokens in an order that it was not trained for, and are refused.
+    show it tokens in an order that it was not trained for; where its process is `InOrder`, as a recipe's is, they are refused.
     """
-
-    samplers: ClassVar[tuple[str, ...]] = ("left_to_right",)
 
     def __init__(self, network: nn.Module, process: Masked) -> None:
         """Raises InputError where the network says of itself that it is not causal, or that it goes by a plan."""
@@ -210,7 +208,7 @@ def masked(
 
 def autoregressive(network: nn.Module, vocab: int | None) -> AutoregressiveDenoiser:
     """The denoiser of a recipe whose tokens are shown in their order. Raises RecipeError where the codec gives none."""
-    return AutoregressiveDenoiser(network, Masked(Flow(), _vocab(vocab)))
+    return AutoregressiveDenoiser(network, InOrder(Flow(), _vocab(vocab)))
 
 
 def planned(network: nn.Module, vocab: int | None) -> PlannedDenoiser:

@@ -27,7 +27,7 @@ from carrara.errors import InputError
 from carrara.guidance import Guided
 from carrara.masking import Masked
 from carrara.planning import Planned
-from carrara.processes import NUMBERS, PLANNED, TOKENS
+from carrara.processes import NUMBERS, ORDERED, PLANNED, TOKENS
 from carrara.rng import Streams
 from carrara.samplers import SAMPLERS, ancestral, cached, confidence, first_hitting, heun, left_to_right, over
 from carrara.sampling import Sampling
@@ -377,6 +377,7 @@ def test_samplers_of_tokens_refuse_numbers_in_a_sentence(name: str) -> None:
 def test_each_process_has_its_samplers() -> None:
     assert set(over(NUMBERS)) | set(over(TOKENS)) | set(over(PLANNED)) == set(SAMPLERS)
     assert set(over(PLANNED)) == {"ancestral", "cached", "planned"}
+    assert set(over(ORDERED)) == {"left_to_right"}
     assert set(over(NUMBERS)) & set(over(TOKENS)) == {"ancestral"}
     assert heun in [sampler.walk for sampler in over(NUMBERS).values()]
 

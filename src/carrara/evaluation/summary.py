@@ -36,7 +36,7 @@ from carrara.evaluation.texts import told as texts_told
 from carrara.kinds import KINDS
 from carrara.model import Model, kind_of, load
 from carrara.plugins import imported
-from carrara.processes import NUMBERS, PLANNED, TOKENS
+from carrara.processes import NUMBERS, ORDERED, PLANNED, TOKENS
 from carrara.rng import Streams
 from carrara.tokens import AutoregressiveDenoiser
 from carrara.training.examples import examples_of
@@ -44,10 +44,12 @@ from carrara.training.run import RECIPE, SAMPLES, dataset_of
 
 REPORT, FILM = "report.html", "film"
 PER_CLASS = 8
+HIDDEN = "Something held out on its way to the mask: at t each token still shows with the probability alpha(t)."
 FORWARD_TIMES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0)
 FORWARD = {
     NUMBERS: "Held-out pictures on their way to noise: x_t = alpha(t) x0 + sigma(t) eps, shown at the data's size.",
-    TOKENS: "Something held out on its way to the mask: at t each token still shows with the probability alpha(t).",
+    TOKENS: HIDDEN,
+    ORDERED: HIDDEN,
     PLANNED: "Something held out on its way to the mask: at t a share alpha(t) of the plan's rounds still shows, the first ones.",
 }
 """What is to be seen of a process."""

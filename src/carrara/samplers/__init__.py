@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carrara.errors import InputError
-from carrara.processes import NUMBERS, PLANNED, TOKENS
+from carrara.processes import NUMBERS, ORDERED, PLANNED, TOKENS
 from carrara.samplers.adaptive import adaptive
 from carrara.samplers.ancestral import ancestral, consistency, ddim
 from carrara.samplers.confidence import confidence
@@ -83,13 +83,13 @@ SAMPLERS: dict[str, Sampler] = {
     "cached": Sampler(cached, order=1, evaluations=None, stochastic=True, made_of=(TOKENS, PLANNED)),
     "confidence": Sampler(confidence, order=0, stochastic=True, made_of=(TOKENS,)),
     "first_hitting": Sampler(first_hitting, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
-    "left_to_right": Sampler(left_to_right, order=0, evaluations=None, stochastic=True, made_of=(TOKENS,)),
+    "left_to_right": Sampler(left_to_right, order=0, evaluations=None, stochastic=True, made_of=(TOKENS, ORDERED)),
     "planned": Sampler(planned, order=0, evaluations=None, stochastic=True, made_of=(PLANNED,)),
 }
 
 
 def over(made_of: str) -> dict[str, Sampler]:
-    """The samplers that walk NUMBERS, TOKENS or PLANNED, by name."""
+    """The samplers that walk NUMBERS, TOKENS, ORDERED or PLANNED, by name."""
     return {name: sampler for name, sampler in SAMPLERS.items() if made_of in sampler.made_of}
 
 

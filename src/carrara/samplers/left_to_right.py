@@ -12,7 +12,7 @@ from torch import Tensor
 from carrara.beliefs import Shown, Tokens, check_draw
 from carrara.denoisers import Cond, Denoiser, following
 from carrara.errors import InputError
-from carrara.processes import TOKENS
+from carrara.processes import ORDERED, TOKENS
 from carrara.rng import Streams
 from carrara.samplers.step import Step, of
 
@@ -36,7 +36,7 @@ def left_to_right(
     what they believe. `temperature` 0 is greedy; for it and for `top_k` and `top_p` see `Tokens.quantile`. The times are not
     looked at: t is that of the share which is left.
     """
-    process, follow, memory, read = of(TOKENS, denoiser.process), following(denoiser), None, 0
+    process, follow, memory, read = of(TOKENS, denoiser.process, ORDERED), following(denoiser), None, 0
     u = uniforms(x, rng, temperature, top_k, top_p)
     # Where nothing is hidden, one Step is made that changes nothing.
     places = process.hidden(x).any(0).nonzero()[:, 0].tolist() or [x.shape[1] - 1]

@@ -32,7 +32,7 @@ def pairs(times: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
 
 
 def of(made_of: str, process: Any, *others: str) -> Any:
-    """The process, if its x0 is made of this, NUMBERS, TOKENS or PLANNED, or one of `others`. Raises InputError where it is not."""
+    """The process, if its x0 is made of this, such as NUMBERS, or of one of `others`. Raises InputError where it is not."""
     found = getattr(process, "made_of", NUMBERS)
     if found not in (made_of, *others):
         raise InputError(
